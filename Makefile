@@ -1,0 +1,137 @@
+# longshore. `make help` lists the targets; `make demo` and `make test` are all
+# that a fresh machine needs.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := all
+MAKEFLAGS += --no-print-directory
+
+CC ?= gcc
+CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+BUILD ?= build
+# Which specs to run: make spec FILES=spec/core
+FILES ?= spec
+
+WARN := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes
+STD := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread
+LUA54_CFLAGS = $(shell pkg-config --cflags lua5.4)
+LUAJIT_CFLAGS = $(shell pkg-config --cflags luajit)
+LIBS := -lcurl -lssl -lcrypto -lpthread
+# The module stays mapped: a thread of its may outlive lua_close.
+SHARED := -shared -Wl,-z,nodelete -Wl,-z,relro,-z,now
+
+PLAIN_SRC := $(sort $(wildcard src/core/*.c src/transfer/*.c))
+BIND_SRC := $(sort $(wildcard src/bind/*.c))
+PLAIN_OBJ := $(PLAIN_SRC:src/%.c=$(BUILD)/obj/%.o)
+BIND54_OBJ := $(BIND_SRC:src/%.c=$(BUILD)/lua5.4/obj/%.o)
+BINDJIT_OBJ := $(BIND_SRC:src/%.c=$(BUILD)/luajit/obj/%.o)
+
+CORE54 := $(BUILD)/lua5.4/longshore/core.so
+COREJIT := $(BUILD)/luajit/longshore/core.so
+
+.PHONY: all help deps test demo serve lint bench bench-presign bench-crc32c \
+  bench-transfer install clean run-test spec spec-5.4 spec-jit ctest
+
+## all: the C module for Lua 5.4 and for LuaJIT, and build/bin/longshore
+all: $(CORE54) $(COREJIT) $(BUILD)/bin/longshore
+
+help:
+	@sed -n 's/^## /  make /p' Makefile
+
+$(BUILD)/obj/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(CC) $(STD) $(WARN) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/lua5.4/obj/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LUA54_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/luajit/obj/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LUAJIT_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(CORE54): $(PLAIN_OBJ) $(BIND54_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(SHARED) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(COREJIT): $(PLAIN_OBJ) $(BINDJIT_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(SHARED) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# Runs from the checkout, on Lua 5.4, whatever the current folder is.
+$(BUILD)/bin/longshore: Makefile
+	@mkdir -p $(@D)
+	@printf '%s\n' '#!/bin/sh' \
+	  'here=$$(cd "$$(dirname "$$(readlink -f "$$0")")/../.." && pwd)' \
+	  'LUA_PATH="$$here/lua/?.lua;$$here/lua/?/init.lua;$${LUA_PATH:-;;}"' \
+	  'LUA_CPATH="$$here/build/lua5.4/?.so;$${LUA_CPATH:-;;}"' \
+	  'export LUA_PATH LUA_CPATH' \
+	  'exec $${LONGSHORE_LUA:-lua5.4} -e "require([[longshore.cli]]).main(arg)" - "$$@"' > $@
+	@chmod +x $@
+
+-include $(PLAIN_OBJ:.o=.d) $(BIND54_OBJ:.o=.d) $(BINDJIT_OBJ:.o=.d)
+
+## deps: installs what is missing (apt, as root or through sudo)
+deps:
+	@spec/tools/deps.sh run test
+
+## test: installs what is missing, builds, lints, runs every spec on both Luas
+test:
+	@spec/tools/deps.sh run test
+	@$(MAKE) run-test
+
+run-test:
+	@spec/tools/test.sh
+
+## spec-5.4, spec-jit: the Lua specs on one Lua (FILES=spec/core for some)
+spec: spec-5.4 spec-jit
+
+spec-5.4: all
+	@spec/tools/busted.sh lua5.4 $(FILES)
+
+spec-jit: all
+	@spec/tools/busted.sh luajit $(FILES)
+
+# Every spec/c/NAME.c is a program of its own; it is linked with the plain C
+# under ASan and UBSan.
+CTESTS := $(patsubst spec/c/%.c,%,$(filter-out spec/c/fuzz_%,$(wildcard spec/c/*.c)))
+SAN := -fsanitize=address,undefined -fno-sanitize-recover=all
+SAN_OBJ := $(PLAIN_SRC:src/%.c=$(BUILD)/san/%.o)
+
+$(BUILD)/san/%.o: src/%.c
+	@mkdir -p $(@D)
+	@$(CC) $(STD) $(WARN) -O1 -g $(SAN) -MMD -MP -c -o $@ $<
+
+$(BUILD)/ctest/%: spec/c/%.c $(SAN_OBJ)
+	@mkdir -p $(@D)
+	@$(CC) $(STD) $(WARN) -O1 -g $(SAN) -Isrc -o $@ $^ $(LIBS)
+
+-include $(SAN_OBJ:.o=.d)
+
+## ctest: the C tests under ASan and UBSan
+ctest: $(CTESTS:%=$(BUILD)/ctest/%)
+	@spec/tools/ctest.sh $^
+
+## lint: luacheck, the layers, and the compilers' warnings
+lint:
+	@spec/tools/lint.sh
+
+## demo: upload, interrupt, resume, complete, read back, compare
+demo:
+	@spec/tools/deps.sh run
+	@$(MAKE) all
+	@spec/tools/demo.sh
+
+## serve: a broker and a disk store on this machine, until Ctrl-C
+serve:
+	@spec/tools/deps.sh run
+	@$(MAKE) all
+	@$(BUILD)/bin/longshore serve
+
+## install: into PREFIX (default /usr/local), for both Luas
+install: all
+	@spec/tools/install.sh "$(PREFIX)"
+
+## clean: removes the build folder
+clean:
+	rm -rf $(BUILD)

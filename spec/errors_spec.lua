@@ -1,0 +1,24 @@
+local errors = require "longshore.errors"
+
+describe("longshore.errors", function()
+  it("prints one line without signatures or tokens", function()
+    local err = errors.new("store",
+      "PUT http://h/b/k?X-Amz-Credential=AKID%2F1&X-Amz-Signature=abcdef0123 said 403\nBearer abc.def-123 x",
+      { request_id = "r1" })
+    local line = tostring(err)
+    assert.is_nil(line:find("\n"))
+    assert.is_nil(line:find("abcdef0123", 1, true))
+    assert.is_nil(line:find("AKID", 1, true))
+    assert.is_nil(line:find("abc.def-123", 1, true))
+    assert.truthy(line:find("request r1", 1, true))
+  end)
+
+  it("knows its own, and turns anything else into one", function()
+    assert.is_true(errors.is(errors.new("io", "x")))
+    assert.is_false(errors.is({ code = "io" }))
+    local err = errors.from("boom")
+    assert.equal("internal", err.code)
+    assert.equal("boom", err.message)
+    assert.equal(err, errors.from(err))
+  end)
+end)

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# The whole test run: build, lint, C tests, specs on both Luas. The last line
+# is the sum: "N passed, N failed".
+set -u
+cd "$(dirname "$0")/../.."
+log=build/test
+mkdir -p $log
+passed=0
+failed=0
+
+step() { # step NAME COMMAND...: one thing that passes or fails as a whole
+  local name=$1 start=$SECONDS; shift
+  if "$@" >"$log/$name.log" 2>&1; then
+    printf '%-14s ok (%d s)\n' "$name" $((SECONDS - start))
+    return 0
+  fi
+  printf '%-14s FAILED (%d s)\n' "$name" $((SECONDS - start))
+  tail -n 200 "$log/$name.log"
+  return 1
+}
+one() { if step "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi; }
+
+if ! step build make -j"$(nproc)" all; then
+  echo "0 passed, 1 failed"
+  exit 1
+fi
+one lint make lint
+
+step ctest make -j"$(nproc)" ctest || failed=$((failed + 1))
+while read -r p f; do
+  passed=$((passed + p)); failed=$((failed + f))
+done < <(sed -nE 's/.* ([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' $log/ctest.log)
+
+for lua in lua5.4 luajit; do
+  step "spec-$lua" spec/tools/busted.sh $lua -o spec/tools/output.lua spec || failed=$((failed + 1))
+  read -r p f < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed.*/\1 \2/p' "$log/spec-$lua.log" | tail -n 1)
+  if [ -z "${p:-}" ]; then failed=$((failed + 1)); else passed=$((passed + p)); fi
+  unset p f
+done
+
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]

@@ -1,0 +1,33 @@
+/* What the binding files share: one opener for each, one way to fail, one way
+ * to read an integer.
+ *
+ * Room: src/bind, the only files that include lua.h. A binding checks its
+ * arguments, calls one core function and pushes the result. A programmer's
+ * mistake raises; what can happen at run time returns nil and an error table.
+ */
+#ifndef LSB_BIND_H
+#define LSB_BIND_H
+
+#include "compat.h"
+
+/* Pushes nil and an error table {code=, message=}, whose metatable is the one
+ * that longshore.errors uses; returns 2, the number of results. */
+int lsb_fail(lua_State *L, const char *code, const char *fmt, ...)
+  __attribute__((format(printf, 3, 4)));
+
+/* Pushes only the error table of lsb_fail, so that fields can be added. */
+void lsb_push_error(lua_State *L, const char *code, const char *fmt, ...)
+  __attribute__((format(printf, 3, 4)));
+
+/* Reads argument `index` as an integer in min..max (both within 0..2^53), on
+ * either Lua; raises an argument error for anything else, 1.5 and NaN too. */
+uint64_t lsb_check_uint(lua_State *L, int index, uint64_t min, uint64_t max);
+
+/* The same for a field of the table at `index`; `fallback` where it is nil. */
+uint64_t lsb_field_uint(lua_State *L, int index, const char *name,
+                        uint64_t min, uint64_t max, uint64_t fallback);
+
+/* Pushes an integer below 2^53 as Lua 5.4 integer or LuaJIT number. */
+void lsb_push_uint(lua_State *L, uint64_t value);
+
+#endif

@@ -1,0 +1,69 @@
+/* Time, sleep and randomness: what the core takes as parameters, read here
+ * for the Lua side to inject. Room: src/bind. */
+#include "bind.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include <openssl/rand.h>
+
+void lsb_open_system(lua_State *L);
+
+/* now() -> seconds since 1970 with a fraction */
+static int l_now(lua_State *L)
+{
+  struct timespec ts;
+
+  clock_gettime(CLOCK_REALTIME, &ts);
+  lua_pushnumber(L, (lua_Number)ts.tv_sec + (lua_Number)ts.tv_nsec / 1e9);
+  return 1;
+}
+
+/* monotonic() -> seconds since some moment, never backwards */
+static int l_monotonic(lua_State *L)
+{
+  struct timespec ts;
+
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  lua_pushnumber(L, (lua_Number)ts.tv_sec + (lua_Number)ts.tv_nsec / 1e9);
+  return 1;
+}
+
+/* sleep(seconds): blocks this thread; ends early when a signal arrives */
+static int l_sleep(lua_State *L)
+{
+  lua_Number seconds = luaL_checknumber(L, 1);
+  struct timespec ts;
+
+  luaL_argcheck(L, seconds >= 0 && seconds <= 86400, 1,
+                "0 to 86400 seconds expected");
+  ts.tv_sec = (time_t)seconds;
+  ts.tv_nsec = (long)((seconds - (lua_Number)ts.tv_sec) * 1e9);
+  nanosleep(&ts, NULL);
+  return 0;
+}
+
+/* random(n) -> n bytes from the system's generator, fit for keys and ids */
+static int l_random(lua_State *L)
+{
+  size_t n = (size_t)lsb_check_uint(L, 1, 0, 4096);
+  unsigned char bytes[4096];
+
+  if(n && RAND_bytes(bytes, (int)n) != 1)
+    return lsb_fail(L, "internal", "the system gave no random bytes");
+  lua_pushlstring(L, (const char *)bytes, n);
+  return 1;
+}
+
+void lsb_open_system(lua_State *L)
+{
+  static const luaL_Reg funcs[] = {
+    { "now", l_now },
+    { "monotonic", l_monotonic },
+    { "sleep", l_sleep },
+    { "random", l_random },
+    { NULL, NULL }
+  };
+
+  lsb_setfuncs(L, funcs);
+}

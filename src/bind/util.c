@@ -1,0 +1,89 @@
+/* The shared ground of the bindings: errors and integers. Room: src/bind. */
+#include "bind.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+void lsb_push_error(lua_State *L, const char *code, const char *fmt, ...)
+{
+  va_list ap;
+
+  lua_createtable(L, 0, 2);
+  lua_pushstring(L, code);
+  lua_setfield(L, -2, "code");
+  va_start(ap, fmt);
+  lua_pushvfstring(L, fmt, ap);
+  va_end(ap);
+  lua_setfield(L, -2, "message");
+  luaL_getmetatable(L, "longshore.error");
+  lua_setmetatable(L, -2);
+}
+
+int lsb_fail(lua_State *L, const char *code, const char *fmt, ...)
+{
+  va_list ap;
+
+  lua_pushnil(L);
+  lua_createtable(L, 0, 2);
+  lua_pushstring(L, code);
+  lua_setfield(L, -2, "code");
+  va_start(ap, fmt);
+  lua_pushvfstring(L, fmt, ap);
+  va_end(ap);
+  lua_setfield(L, -2, "message");
+  luaL_getmetatable(L, "longshore.error");
+  lua_setmetatable(L, -2);
+  return 2;
+}
+
+static uint64_t read_uint(lua_State *L, int index, const char *name,
+                          uint64_t min, uint64_t max, int arg)
+{
+  lua_Number n;
+  const char *why;
+
+  if(lua_type(L, index) != LUA_TNUMBER) {
+    why = lua_pushfstring(L, "%s: integer expected, got %s", name,
+                          luaL_typename(L, index));
+    luaL_argerror(L, arg, why);
+  }
+  n = lua_tonumber(L, index);
+  /* The first comparison also refuses NaN. */
+  if(!(n >= 0 && n <= (lua_Number)LSB_INTEGER_MAX) ||
+     (lua_Number)(uint64_t)n != n ||
+     (uint64_t)n < min || (uint64_t)n > max) {
+    char range[64];
+
+    snprintf(range, sizeof(range), "%" PRIu64 " to %" PRIu64, min, max);
+    why = lua_pushfstring(L, "%s: an integer from %s expected", name, range);
+    luaL_argerror(L, arg, why);
+  }
+  return (uint64_t)n;
+}
+
+uint64_t lsb_check_uint(lua_State *L, int index, uint64_t min, uint64_t max)
+{
+  return read_uint(L, index, "number", min, max, index);
+}
+
+uint64_t lsb_field_uint(lua_State *L, int index, const char *name,
+                        uint64_t min, uint64_t max, uint64_t fallback)
+{
+  uint64_t value = fallback;
+
+  lua_getfield(L, index, name);
+  if(!lua_isnil(L, -1))
+    value = read_uint(L, -1, name, min, max, index);
+  lua_pop(L, 1);
+  return value;
+}
+
+void lsb_push_uint(lua_State *L, uint64_t value)
+{
+#if LUA_VERSION_NUM >= 503
+  lua_pushinteger(L, (lua_Integer)value);
+#else
+  lua_pushnumber(L, (lua_Number)value);
+#endif
+}
