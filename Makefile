@@ -66,7 +66,7 @@ $(BUILD)/bin/longshore: Makefile
 	  'LUA_PATH="$$here/lua/?.lua;$$here/lua/?/init.lua;$${LUA_PATH:-;;}"' \
 	  'LUA_CPATH="$$here/build/lua5.4/?.so;$${LUA_CPATH:-;;}"' \
 	  'export LUA_PATH LUA_CPATH' \
-	  'exec $${LONGSHORE_LUA:-lua5.4} -e "require([[longshore.cli]]).main(arg)" - "$$@"' > $@
+	  'exec "$${LONGSHORE_LUA:-lua5.4}" "$$here/lua/longshore/cli/main.lua" "$$@"' > $@
 	@chmod +x $@
 
 -include $(PLAIN_OBJ:.o=.d) $(BIND54_OBJ:.o=.d) $(BINDJIT_OBJ:.o=.d)
@@ -127,6 +127,29 @@ serve:
 	@spec/tools/deps.sh run
 	@$(MAKE) all
 	@$(BUILD)/bin/longshore serve
+
+# What `luarocks make` calls. One output folder per Lua version, because
+# luarocks leaves objects behind and the next Lua would take them.
+ROCK_OUT := $(BUILD)/rock-$(ROCK_LUA_VERSION)
+ROCK_OBJ := $(PLAIN_SRC:src/%.c=$(ROCK_OUT)/obj/%.o) $(BIND_SRC:src/%.c=$(ROCK_OUT)/obj/%.o)
+
+$(ROCK_OUT)/obj/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(CC) $(STD) $(CFLAGS) $(if $(ROCK_LUA_INCDIR),-I$(ROCK_LUA_INCDIR)) -c -o $@ $<
+
+$(ROCK_OUT)/longshore/core.so: $(ROCK_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(SHARED) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+.PHONY: rock rock-install
+rock: $(ROCK_OUT)/longshore/core.so
+
+rock-install: rock
+	@mkdir -p "$(ROCK_LIBDIR)/longshore" "$(ROCK_LUADIR)" "$(ROCK_BINDIR)"
+	cp $(ROCK_OUT)/longshore/core.so "$(ROCK_LIBDIR)/longshore/"
+	cp -R lua/longshore "$(ROCK_LUADIR)/"
+	cp lua/longshore/cli/main.lua "$(ROCK_BINDIR)/longshore"
+	chmod +x "$(ROCK_BINDIR)/longshore"
 
 ## install: into PREFIX (default /usr/local), for both Luas
 install: all
