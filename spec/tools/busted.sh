@@ -10,7 +10,7 @@ case $lua in
 esac
 export LONGSHORE_ROOT=$here
 export LONGSHORE_LUA=$lua
-export LUA_PATH="$here/lua/?.lua;$here/lua/?/init.lua;$here/?.lua;;"
+export LUA_PATH="$here/lua/?.lua;$here/lua/?/init.lua;$here/?.lua;$here/?/init.lua;;"
 export LUA_CPATH="$here/${BUILD:-build}/$out/?.so;;"
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY no_proxy NO_PROXY
 cd "$here"
