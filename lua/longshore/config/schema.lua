@@ -1,0 +1,240 @@
+--- What a configuration may say, its defaults, and what follows from it.
+--
+-- Room: shared ground. `complete` reads the disk store's generated credentials.
+-- @module longshore.config.schema
+local errors = require "longshore.errors"
+
+local _M = {}
+
+local MiB, GiB = 1048576, 1073741824
+
+local function address(value)
+  local host, port = value:match("^(.+):(%d+)$")
+  if not host then return nil, ("host:port is expected, for example 127.0.0.1:8080; got %q"):format(value) end
+  if not host:find("^[%w%.%-]+$") and not host:find("^%[[%x:%.]+%]$") then
+    return nil, ("%q is not a host or an address (IPv6 goes in brackets)"):format(host)
+  end
+  if tonumber(port) < 1 or tonumber(port) > 65535 then
+    return nil, ("port %s is not between 1 and 65535"):format(port)
+  end
+  return true
+end
+
+local function endpoint(value)
+  if not value:find("^https?://[^/?#%s]+[^?#%s]*$") then
+    return nil, ("a URL such as https://s3.example.com is expected, got %q"):format(
+      (errors.redact(value):gsub("//[^/@]*@", "//...@")))
+  end
+  if value:find("^https?://[^/]*@") then return nil, "a URL must not carry a user or a password" end
+  return true
+end
+
+local function origin(value)
+  if value == "*" or value:find("^https?://[^/?#%s]+/?$") then return true end
+  return nil, ("an origin such as https://app.example.com or * is expected, got %q"):format(value)
+end
+
+local function bucket_name(value)
+  if #value >= 3 and #value <= 63 and value:find("^[%l%d][%l%d%.%-]*[%l%d]$") and not value:find("..", 1, true) then
+    return true
+  end
+  return nil, ("a bucket name has 3 to 63 of a-z, 0-9, . and -, got %q"):format(value)
+end
+
+local function text(more)
+  local rule = { kind = "string", optional = true }
+  for key, value in pairs(more or {}) do rule[key] = value end
+  return rule
+end
+
+local function seconds(default, max)
+  return { kind = "integer", default = default, min = 1, max = max }
+end
+
+local function size(default, max)
+  return { kind = "integer", default = default, min = 1, max = max or 2 ^ 53 - 1 }
+end
+
+local tls = { kind = "table", optional = true, fields = {
+  certificate = { kind = "string", required = true },
+  key = { kind = "string", required = true },
+} }
+
+local function origins(default)
+  return { kind = "table", fields = {
+    origins = { kind = "list", default = default, each = { kind = "string", check = origin } },
+    max_age = { kind = "integer", default = 600, min = 0, max = 86400 },
+  } }
+end
+
+local credentials = { kind = "table", fields = {
+  access_key = { kind = "string", required = true },
+  secret_key = { kind = "string", required = true, secret = true },
+} }
+
+_M.rules = { kind = "table", fields = {
+  data = { kind = "string", default = "./longshore-data" },
+  broker = { kind = "table", fields = {
+    listen = { kind = "string", default = "127.0.0.1:8080", check = address },
+    public_url = text { check = endpoint },
+    workers = { kind = "integer", default = 1, min = 1, max = 256 },
+    threads = { kind = "integer", default = 8, min = 1, max = 256 },
+    queue = { kind = "integer", default = 256, min = 0, max = 65536 },
+    queue_seconds = seconds(30, 3600),
+    max_body = size(8 * MiB, 256 * MiB),
+    janitor_seconds = { kind = "integer", default = 300, min = 0, max = 86400 },
+    tls = tls,
+  } },
+  store = { kind = "table", fields = {
+    type = { kind = "string", default = "sqlite", one_of = { "sqlite" } },
+    path = text(),
+  } },
+  diskstore = { kind = "table", fields = {
+    enabled = { kind = "boolean", default = true },
+    listen = { kind = "string", default = "127.0.0.1:9000", check = address },
+    public_endpoint = text { check = endpoint },
+    folder = text(),
+    region = { kind = "string", default = "us-east-1" },
+    fsync = { kind = "boolean", default = true },
+    workers = { kind = "integer", default = 1, min = 1, max = 256 },
+    threads = { kind = "integer", default = 8, min = 1, max = 256 },
+    queue = { kind = "integer", default = 256, min = 0, max = 65536 },
+    credentials = { kind = "list", optional = true, min = 1, each = credentials },
+    buckets = { kind = "list", default = { "longshore" }, min = 1, each = { kind = "string", check = bucket_name } },
+    cors = origins { "*" },
+    max_body = size(5 * GiB),
+    tls = tls,
+  } },
+  buckets = { kind = "named", default = {}, each = { kind = "table", fields = {
+    profile = { kind = "string", default = "aws" },
+    endpoint = text { check = endpoint },
+    public_endpoint = text { check = endpoint },
+    region = text(),
+    bucket = { kind = "string", required = true },
+    prefix = text { empty = true },
+    access_key = text(),
+    secret_key = text { secret = true },
+    session_token = text { secret = true },
+    path_style = { kind = "boolean", optional = true },
+    ca_file = text(),
+  } } },
+  services = { kind = "table", fields = {
+    newton = { kind = "table", fields = {
+      enabled = { kind = "boolean", default = true },
+      bucket = { kind = "string", default = "default" },
+      max_size = size(250000000000),
+      form_max = size(512 * MiB, 5 * GiB),
+      part_size = { kind = "integer", optional = true, min = 1, max = 5 * GiB },
+      file_types = { kind = "list", optional = true, min = 1, each = { kind = "string" } },
+    } },
+  } },
+  cors = origins {},
+  policy = { kind = "table", fields = {
+    max_size = { kind = "integer", optional = true, min = 1, max = 2 ^ 53 - 1 },
+    url_seconds = { kind = "integer", optional = true, min = 1, max = 604800 },
+    upload_seconds = { kind = "integer", optional = true, min = 60, max = 31536000 },
+  } },
+  log = { kind = "table", fields = {
+    level = { kind = "string", default = "info", one_of = { "debug", "info", "warn", "error" } },
+    access = text(),
+  } },
+  nginx = { kind = "table", fields = {
+    binary = text(),
+    modules = { kind = "list", optional = true, each = { kind = "string" } },
+    lua_path = text(),
+    lua_cpath = text(),
+    user = text { check = function(value)
+      if value:find("^[%w_%.%-]+$") then return true end
+      return nil, "the name of a user is expected"
+    end },
+  } },
+} }
+
+-- The address at which this machine reaches what listens there.
+local function local_url(listen, with_tls)
+  local host, port = listen:match("^(.+):(%d+)$")
+  if host == "0.0.0.0" then host = "127.0.0.1" elseif host == "[::]" then host = "[::1]" end
+  return ("%s://%s:%s"):format(with_tls and "https" or "http", host, port)
+end
+
+--- The file that holds the disk store's generated credentials.
+-- @tparam table config
+-- @treturn string path
+function _M.credentials_file(config)
+  return config.data .. "/diskstore-credentials"
+end
+
+local function read_credentials(path)
+  local f = io.open(path, "rb")
+  if not f then return nil end
+  local content = f:read("*a") or ""
+  f:close()
+  local access_key, secret_key = content:match("^access_key=(%S+)\nsecret_key=(%S+)\n")
+  if not access_key then
+    return errors.fail("invalid", path .. ": is damaged; remove it to have new credentials made",
+      { field = "diskstore.credentials" })
+  end
+  return { access_key = access_key, secret_key = secret_key }
+end
+
+local function missing_file(path)
+  local f = io.open(path, "rb")
+  if not f then return true end
+  f:close()
+end
+
+--- Fills in what follows from the rest.
+-- @tparam table config checked
+-- @tparam function absolute(path) makes a path absolute
+-- @treturn table config
+-- @treturn[2] nil
+-- @treturn[2] table err
+function _M.complete(config, absolute)
+  config.data = absolute(config.data)
+  config.store.path = absolute(config.store.path or config.data .. "/longshore.db")
+  local disk = config.diskstore
+  disk.folder = absolute(disk.folder or config.data .. "/objects")
+  for _, name in ipairs { "broker", "diskstore" } do
+    local pair = config[name].tls
+    for _, key in ipairs(pair and { "certificate", "key" } or {}) do
+      pair[key] = absolute(pair[key])
+      if missing_file(pair[key]) then
+        return errors.fail("invalid", ("%s.tls.%s: cannot read %s"):format(name, key, pair[key]),
+          { field = name .. ".tls." .. key })
+      end
+    end
+  end
+  if disk.enabled and not disk.credentials then
+    local generated, err = read_credentials(_M.credentials_file(config))
+    if err then return nil, err end
+    disk.credentials = generated and { generated }
+    config.generated_credentials = true
+  end
+  if disk.enabled and not config.buckets.default then
+    local own = disk.credentials and disk.credentials[1] or {}
+    config.buckets.default = {
+      profile = "diskstore", endpoint = local_url(disk.listen, disk.tls),
+      public_endpoint = disk.public_endpoint, region = disk.region, bucket = disk.buckets[1],
+      access_key = own.access_key, secret_key = own.secret_key, path_style = true,
+      ca_file = disk.tls and disk.tls.certificate,
+    }
+  end
+  for name, bucket in pairs(config.buckets) do
+    if bucket.ca_file then bucket.ca_file = absolute(bucket.ca_file) end
+    if not bucket.endpoint and bucket.profile ~= "aws" then
+      local field = ("buckets.%s.endpoint"):format(name)
+      return errors.fail("invalid", ("%s: is required for the profile %s"):format(field, bucket.profile),
+        { field = field })
+    end
+  end
+  for name, service in pairs(config.services) do
+    if service.enabled and not config.buckets[service.bucket] then
+      return errors.fail("invalid", ("services.%s.bucket: there is no bucket named %q under buckets"):format(name,
+        service.bucket), { field = ("services.%s.bucket"):format(name) })
+    end
+  end
+  config.broker.public_url = config.broker.public_url or local_url(config.broker.listen, config.broker.tls)
+  return config
+end
+
+return _M
