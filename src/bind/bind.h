@@ -9,6 +9,7 @@
 #define LSB_BIND_H
 
 #include "compat.h"
+#include "../core/buf.h"
 
 /* Pushes nil and an error table {code=, message=}, whose metatable is the one
  * that longshore.errors uses; returns 2, the number of results. */
@@ -18,6 +19,11 @@ int lsb_fail(lua_State *L, const char *code, const char *fmt, ...)
 /* Pushes only the error table of lsb_fail, so that fields can be added. */
 void lsb_push_error(lua_State *L, const char *code, const char *fmt, ...)
   __attribute__((format(printf, 3, 4)));
+
+/* nil and an error for a failed system call on a path: code `not_found` or
+ * `io`, and the number in `errno`. */
+int lsb_fail_errno(lua_State *L, const char *what, const char *path,
+                   int error);
 
 /* Reads argument `index` as an integer in min..max (both within 0..2^53), on
  * either Lua; raises an argument error for anything else, 1.5 and NaN too. */
@@ -29,5 +35,15 @@ uint64_t lsb_field_uint(lua_State *L, int index, const char *name,
 
 /* Pushes an integer below 2^53 as Lua 5.4 integer or LuaJIT number. */
 void lsb_push_uint(lua_State *L, uint64_t value);
+
+/* Makes the metatable of a userdata class with these methods. */
+void lsb_new_class(lua_State *L, const char *name, const luaL_Reg *methods);
+
+/* Pushes a buffer that is freed by the collector, whatever is thrown. */
+ls_buf *lsb_new_buf(lua_State *L, size_t ceiling);
+
+/* Pushes a buffer's content as a string and frees it, or nil and an error
+ * when its ceiling was reached; raises when memory was. */
+int lsb_push_buf(lua_State *L, ls_buf *buf);
 
 #endif

@@ -8,7 +8,11 @@ int luaopen_longshore_core(lua_State *L);
 /* One line for each binding file: void lsb_open_NAME(lua_State *L) adds its
  * functions to the table on top of the stack. */
 #define LSB_BINDINGS(X) \
-  X(system)
+  X(object) \
+  X(system) \
+  X(crc32c) \
+  X(digest) \
+  X(file)
 
 #define DECLARE(name) void lsb_open_##name(lua_State *L);
 LSB_BINDINGS(DECLARE)

@@ -1,9 +1,11 @@
 /* The shared ground of the bindings: errors and integers. Room: src/bind. */
 #include "bind.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 void lsb_push_error(lua_State *L, const char *code, const char *fmt, ...)
 {
@@ -35,6 +37,18 @@ int lsb_fail(lua_State *L, const char *code, const char *fmt, ...)
   luaL_getmetatable(L, "longshore.error");
   lua_setmetatable(L, -2);
   return 2;
+}
+
+int lsb_fail_errno(lua_State *L, const char *what, const char *path,
+                   int error)
+{
+  bool missing = error == ENOENT || error == ENOTDIR;
+  int results = lsb_fail(L, missing ? "not_found" : "io",
+                         "cannot %s %s: %s", what, path, strerror(error));
+
+  lua_pushinteger(L, error);
+  lua_setfield(L, -2, "errno");
+  return results;
 }
 
 static uint64_t read_uint(lua_State *L, int index, const char *name,

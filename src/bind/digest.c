@@ -1,0 +1,210 @@
+/* Digests, text forms of bytes, percent-encoding and constant-time compare
+ * for Lua. Room: src/bind.
+ */
+#include "bind.h"
+#include "../core/digest.h"
+#include "../core/secure.h"
+#include "../core/text.h"
+#include "../core/uri.h"
+
+void lsb_open_digest(lua_State *L);
+
+static ls_str check_str(lua_State *L, int index)
+{
+  ls_str s;
+
+  s.p = luaL_checklstring(L, index, &s.n);
+  return s;
+}
+
+static int l_sha256(lua_State *L)
+{
+  ls_str s = check_str(L, 1);
+  unsigned char out[LS_SHA256_SIZE];
+
+  ls_sha256_once(s.p, s.n, out);
+  lua_pushlstring(L, (const char *)out, sizeof(out));
+  return 1;
+}
+
+/* md5 and sha1 */
+static int evp_digest(lua_State *L, unsigned which)
+{
+  ls_str s = check_str(L, 1);
+  ls_digest d;
+  ls_code code = ls_digest_init(&d, which);
+
+  if(!code)
+    code = ls_digest_update(&d, s.p, s.n);
+  if(!code)
+    code = ls_digest_final(&d);
+  ls_digest_free(&d);
+  if(code)
+    return lsb_fail(L, "unsupported", "OpenSSL here has no %s",
+                    which == LS_DIGEST_MD5 ? "MD5" : "SHA-1");
+  if(which == LS_DIGEST_MD5)
+    lua_pushlstring(L, (const char *)d.md5, sizeof(d.md5));
+  else
+    lua_pushlstring(L, (const char *)d.sha1, sizeof(d.sha1));
+  return 1;
+}
+
+static int l_md5(lua_State *L)
+{
+  return evp_digest(L, LS_DIGEST_MD5);
+}
+
+static int l_sha1(lua_State *L)
+{
+  return evp_digest(L, LS_DIGEST_SHA1);
+}
+
+/* hmac_sha256(key, data) -> raw bytes */
+static int l_hmac_sha256(lua_State *L)
+{
+  ls_str key = check_str(L, 1);
+  ls_str s = check_str(L, 2);
+  unsigned char out[LS_SHA256_SIZE];
+  ls_hmac mac;
+
+  ls_hmac_init(&mac, key.p, key.n);
+  ls_hmac_sign(&mac, s.p, s.n, out);
+  ls_wipe(&mac, sizeof(mac));
+  lua_pushlstring(L, (const char *)out, sizeof(out));
+  return 1;
+}
+
+/* A userdata of n bytes: memory that an error thrown later cannot leak. */
+static char *scratch(lua_State *L, size_t n)
+{
+  return lua_newuserdata(L, n ? n : 1);
+}
+
+/* The largest text that is encoded or decoded here. */
+#define TEXT_MAX ((size_t)1 << 30)
+
+static ls_str check_text(lua_State *L)
+{
+  ls_str s = check_str(L, 1);
+
+  luaL_argcheck(L, s.n <= TEXT_MAX, 1, "at most 1 GiB");
+  return s;
+}
+
+static int l_hex(lua_State *L)
+{
+  ls_str s = check_text(L);
+  char *to = scratch(L, LS_HEX_SIZE(s.n));
+
+  ls_hex(to, s.p, s.n);
+  lua_pushlstring(L, to, LS_HEX_SIZE(s.n));
+  return 1;
+}
+
+static int l_unhex(lua_State *L)
+{
+  ls_str s = check_text(L);
+  char *to = scratch(L, s.n / 2);
+
+  if(ls_unhex(to, s.p, s.n))
+    return lsb_fail(L, "invalid", "not hexadecimal");
+  lua_pushlstring(L, to, s.n / 2);
+  return 1;
+}
+
+static int base64(lua_State *L, bool url)
+{
+  ls_str s = check_text(L);
+  char *to = scratch(L, LS_BASE64_SIZE(s.n));
+  size_t n = ls_base64(to, s.p, s.n, url);
+
+  lua_pushlstring(L, to, n);
+  return 1;
+}
+
+static int unbase64(lua_State *L, bool url)
+{
+  ls_str s = check_text(L);
+  char *to = scratch(L, LS_UNBASE64_SIZE(s.n));
+  size_t n;
+
+  if(ls_unbase64(to, &n, s.p, s.n, url))
+    return lsb_fail(L, "invalid", "not Base64");
+  lua_pushlstring(L, to, n);
+  return 1;
+}
+
+static int l_base64(lua_State *L)
+{
+  return base64(L, false);
+}
+
+static int l_unbase64(lua_State *L)
+{
+  return unbase64(L, false);
+}
+
+static int l_base64url(lua_State *L)
+{
+  return base64(L, true);
+}
+
+static int l_unbase64url(lua_State *L)
+{
+  return unbase64(L, true);
+}
+
+/* equal(a, b): in a time that does not tell where they differ */
+static int l_equal(lua_State *L)
+{
+  lua_pushboolean(L, ls_equal(check_str(L, 1), check_str(L, 2)));
+  return 1;
+}
+
+/* uri_encode(s [, keep_slash]) */
+static int l_uri_encode(lua_State *L)
+{
+  ls_str s = check_text(L);
+  bool keep_slash = lua_toboolean(L, 2);
+  ls_buf *buf = lsb_new_buf(L, TEXT_MAX * 3);
+
+  ls_uri_encode(buf, s, keep_slash);
+  return lsb_push_buf(L, buf);
+}
+
+/* uri_decode(s [, plus_is_space]) -> text | nil, err */
+static int l_uri_decode(lua_State *L)
+{
+  ls_str s = check_text(L);
+  bool plus_is_space = lua_toboolean(L, 2);
+  char *to = scratch(L, s.n);
+  size_t n;
+
+  if(ls_uri_decode(to, &n, s, plus_is_space))
+    return lsb_fail(L, "invalid",
+                    "a percent sign without two hexadecimal digits behind it");
+  lua_pushlstring(L, to, n);
+  return 1;
+}
+
+void lsb_open_digest(lua_State *L)
+{
+  static const luaL_Reg funcs[] = {
+    { "md5", l_md5 },
+    { "sha1", l_sha1 },
+    { "sha256", l_sha256 },
+    { "hmac_sha256", l_hmac_sha256 },
+    { "hex", l_hex },
+    { "unhex", l_unhex },
+    { "base64", l_base64 },
+    { "unbase64", l_unbase64 },
+    { "base64url", l_base64url },
+    { "unbase64url", l_unbase64url },
+    { "equal", l_equal },
+    { "uri_encode", l_uri_encode },
+    { "uri_decode", l_uri_decode },
+    { NULL, NULL }
+  };
+
+  lsb_setfuncs(L, funcs);
+}

@@ -1,0 +1,207 @@
+/* Files for Lua: what they are, making them durable, their digests in one
+ * pass. Room: src/bind.
+ */
+#include "bind.h"
+#include "../core/file.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void lsb_open_file(lua_State *L);
+
+/* A path: a string without NUL, which the system would cut it at. */
+static const char *check_path(lua_State *L, int index)
+{
+  size_t n;
+  const char *path = luaL_checklstring(L, index, &n);
+
+  luaL_argcheck(L, n > 0 && !memchr(path, 0, n), index, "a path expected");
+  return path;
+}
+
+/* file_stat(path) -> {size, mtime_ns, inode, type} | nil, err */
+static int l_file_stat(lua_State *L)
+{
+  static const char *const types[] = { "file", "directory", "other" };
+  const char *path = check_path(L, 1);
+  ls_file_info info;
+  char text[48];
+
+  if(ls_file_stat(path, &info))
+    return lsb_fail_errno(L, "stat", path, errno);
+  lua_createtable(L, 0, 4);
+  lsb_push_uint(L, info.size);
+  lua_setfield(L, -2, "size");
+  snprintf(text, sizeof(text), "%" PRId64, info.mtime_ns);
+  lua_pushstring(L, text);
+  lua_setfield(L, -2, "mtime_ns");
+  snprintf(text, sizeof(text), "%" PRIu64 ":%" PRIu64, info.device,
+           info.inode);
+  lua_pushstring(L, text);
+  lua_setfield(L, -2, "inode");
+  lua_pushstring(L, types[info.type]);
+  lua_setfield(L, -2, "type");
+  return 1;
+}
+
+/* fsync(path) -> true | nil, err; a directory too */
+static int l_fsync(lua_State *L)
+{
+  const char *path = check_path(L, 1);
+
+  if(ls_file_sync(path))
+    return lsb_fail_errno(L, "fsync", path, errno);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* What both digest functions take: a path and {offset=, length=}. */
+typedef struct range {
+  const char *path;
+  uint64_t offset;
+  uint64_t length;
+} range;
+
+static range check_range(lua_State *L)
+{
+  const uint64_t max = (uint64_t)LSB_INTEGER_MAX;
+  range r = { check_path(L, 1), 0, max };
+
+  if(!lua_isnoneornil(L, 2)) {
+    luaL_checktype(L, 2, LUA_TTABLE);
+    r.offset = lsb_field_uint(L, 2, "offset", 0, max, 0);
+    r.length = lsb_field_uint(L, 2, "length", 0, max, max);
+  }
+  return r;
+}
+
+static unsigned flag(lua_State *L, const char *name, unsigned value)
+{
+  unsigned result;
+
+  lua_getfield(L, 2, name);
+  result = lua_toboolean(L, -1) ? value : 0;
+  lua_pop(L, 1);
+  return result;
+}
+
+static ls_code digest_range(const range *r, ls_digest *d, unsigned wanted,
+                            int *error)
+{
+  void *buffer = malloc(LS_FILE_CHUNK);
+  int fd = -1;
+  ls_code code = ls_digest_init(d, wanted);
+
+  if(!code && !buffer)
+    code = LS_ENOMEM;
+  if(!code)
+    code = ls_file_open(r->path, &fd);
+  if(!code)
+    code = ls_file_digest(fd, r->offset, r->length, d, buffer);
+  *error = errno;
+  if(!code)
+    code = ls_digest_final(d);
+  if(fd >= 0)
+    ls_file_close(fd);
+  ls_digest_free(d);
+  free(buffer);
+  return code;
+}
+
+/* digest_file(path, {offset=, length=, md5=, sha1=, sha256=, crc32c=}) ->
+ * {bytes=, md5=raw, sha1=raw, sha256=raw, crc32c=integer} | nil, err */
+static int l_digest_file(lua_State *L)
+{
+  range r = check_range(L);
+  unsigned wanted = 0;
+  ls_digest d;
+  int error;
+
+  if(lua_istable(L, 2)) {
+    wanted = flag(L, "md5", LS_DIGEST_MD5) |
+             flag(L, "sha1", LS_DIGEST_SHA1) |
+             flag(L, "sha256", LS_DIGEST_SHA256) |
+             flag(L, "crc32c", LS_DIGEST_CRC32C);
+  }
+  switch(digest_range(&r, &d, wanted, &error)) {
+  case LS_OK:
+    break;
+  case LS_EIO:
+    return lsb_fail_errno(L, "read", r.path, error);
+  case LS_ECRYPTO:
+    return lsb_fail(L, "unsupported", "OpenSSL here refuses MD5 or SHA-1");
+  default:
+    return luaL_error(L, "not enough memory");
+  }
+  lua_createtable(L, 0, 5);
+  lsb_push_uint(L, d.bytes);
+  lua_setfield(L, -2, "bytes");
+  if(wanted & LS_DIGEST_CRC32C) {
+    lsb_push_uint(L, d.crc32c);
+    lua_setfield(L, -2, "crc32c");
+  }
+  if(wanted & LS_DIGEST_MD5) {
+    lua_pushlstring(L, (const char *)d.md5, sizeof(d.md5));
+    lua_setfield(L, -2, "md5");
+  }
+  if(wanted & LS_DIGEST_SHA1) {
+    lua_pushlstring(L, (const char *)d.sha1, sizeof(d.sha1));
+    lua_setfield(L, -2, "sha1");
+  }
+  if(wanted & LS_DIGEST_SHA256) {
+    lua_pushlstring(L, (const char *)d.sha256, sizeof(d.sha256));
+    lua_setfield(L, -2, "sha256");
+  }
+  return 1;
+}
+
+static ls_code crc_range(const range *r, uint32_t *crc, uint64_t *got,
+                         int *error)
+{
+  void *buffer = malloc(LS_FILE_CHUNK);
+  int fd = -1;
+  ls_code code = buffer ? ls_file_open(r->path, &fd) : LS_ENOMEM;
+
+  if(!code)
+    code = ls_file_crc32c(fd, r->offset, r->length, buffer, crc, got);
+  *error = errno;
+  if(fd >= 0)
+    ls_file_close(fd);
+  free(buffer);
+  return code;
+}
+
+/* crc32c_file(path [, {offset=, length=}]) -> crc, bytes | nil, err */
+static int l_crc32c_file(lua_State *L)
+{
+  range r = check_range(L);
+  uint32_t crc;
+  uint64_t got;
+  int error;
+
+  switch(crc_range(&r, &crc, &got, &error)) {
+  case LS_OK:
+    lsb_push_uint(L, crc);
+    lsb_push_uint(L, got);
+    return 2;
+  case LS_EIO:
+    return lsb_fail_errno(L, "read", r.path, error);
+  default:
+    return luaL_error(L, "not enough memory");
+  }
+}
+
+void lsb_open_file(lua_State *L)
+{
+  static const luaL_Reg funcs[] = {
+    { "file_stat", l_file_stat },
+    { "fsync", l_fsync },
+    { "digest_file", l_digest_file },
+    { "crc32c_file", l_crc32c_file },
+    { NULL, NULL }
+  };
+
+  lsb_setfuncs(L, funcs);
+}

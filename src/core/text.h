@@ -1,0 +1,31 @@
+/* Bytes as text: hexadecimal and Base64. Room: src/core.
+ *
+ * Encoders write exactly the size their macro says and no NUL. Decoders are
+ * strict: one text for each byte string, so no white space, no missing or
+ * superfluous padding, no bits set that carry nothing.
+ */
+#ifndef LS_TEXT_H
+#define LS_TEXT_H
+
+#include "str.h"
+
+#define LS_HEX_SIZE(n) ((n) * 2)
+#define LS_BASE64_SIZE(n) (((n) + 2) / 3 * 4)
+/* An upper bound for what a text of n characters decodes to. */
+#define LS_UNBASE64_SIZE(n) (((n) + 3) / 4 * 3)
+
+void ls_hex(char *to, const void *from, size_t n); /* lower case */
+
+/* Writes n / 2 bytes. LS_EPARSE for an odd length or a character that is no
+ * hexadecimal digit; both cases of letter are read. */
+LS_MUST_CHECK ls_code ls_unhex(void *to, const char *from, size_t n);
+
+/* The standard alphabet with padding, or with `url` RFC 4648's URL-safe one
+ * without padding. Returns the number of characters written. */
+size_t ls_base64(char *to, const void *from, size_t n, bool url);
+
+/* The reverse; the URL-safe form takes padding or none. */
+LS_MUST_CHECK ls_code ls_unbase64(void *to, size_t *written,
+                                  const char *from, size_t n, bool url);
+
+#endif
