@@ -65,7 +65,8 @@ describe("longshore.core text forms", function()
     assert.equal("foob", core.unbase64url("Zm9vYg=="))
     assert.equal("+/8=", core.base64("\251\255"))
     assert.equal("-_8", core.base64url("\251\255"))
-    for _, bad in ipairs { "Z", "Zm9vYg", "Zm9vYg=", "Zm9vYh==", "Zm9=", "=", "====", "Zm9v\n", "Zm9vYg==Zm9v", "-_8=" } do
+    for _, bad in ipairs { "Z", "Zm9vYg", "Zm9vYg=", "Zm9vYh==", "Zm9=", "=", "====", "Zm9v\n",
+      "Zm9vYg==Zm9v", "-_8=" } do
       assert.is_nil((core.unbase64(bad)), bad)
     end
     for _, bad in ipairs { "Z", "Zm9vYg=", "Zm9vYh", "+/8", "Zm9v====" } do
