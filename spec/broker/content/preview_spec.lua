@@ -32,7 +32,8 @@ describe("the preview of a file", function()
 end)
 
 describe("the difference between two schemas", function()
-  local old = { { name = "id", type = "Integer" }, { name = "Name", type = "String" }, { name = "gone", type = "Real" } }
+  local old = { { name = "id", type = "Integer" }, { name = "Name", type = "String" },
+    { name = "gone", type = "Real" } }
   local new = { { name = "ID", type = "integer" }, { name = "name", type = "Date" }, { name = "b", type = "Real" },
     { name = "a", type = "JSON" } }
 

@@ -244,7 +244,8 @@ function _M.preview(read, size, options)
     total = total + 1
     ragged = ragged or count ~= width
     for i = 1, math.min(#fields, #names) do
-      kinds[i] = types.merge(kinds[i], types.of_text(fields[i]))
+      local kind = kinds[i]
+      if kind ~= "String" then kinds[i] = types.merge(kind, types.of_text(fields[i])) end -- nothing is wider
     end
     if #sample < limit then sample[total] = fields end
     fields, count = next_record(rows)
