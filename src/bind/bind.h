@@ -36,6 +36,18 @@ uint64_t lsb_field_uint(lua_State *L, int index, const char *name,
 /* Pushes an integer below 2^53 as Lua 5.4 integer or LuaJIT number. */
 void lsb_push_uint(lua_State *L, uint64_t value);
 
+/* table[name] = value for the table on top of the stack. */
+void lsb_set_uint(lua_State *L, const char *name, uint64_t value);
+
+/* Raises when the table at `index` (absolute) has a key that is not in the
+ * NULL-terminated list. */
+void lsb_check_keys(lua_State *L, int index, const char *const *known);
+
+/* A field that is a string without NUL bytes, or nil: `fallback`. The pointer
+ * is good as long as the table keeps the string. */
+const char *lsb_field_text(lua_State *L, int index, const char *name,
+                           const char *fallback);
+
 /* Makes the metatable of a userdata class with these methods. */
 void lsb_new_class(lua_State *L, const char *name, const luaL_Reg *methods);
 

@@ -12,7 +12,8 @@ int luaopen_longshore_core(lua_State *L);
   X(system) \
   X(crc32c) \
   X(digest) \
-  X(file)
+  X(file) \
+  X(engine)
 
 #define DECLARE(name) void lsb_open_##name(lua_State *L);
 LSB_BINDINGS(DECLARE)

@@ -101,3 +101,44 @@ void lsb_push_uint(lua_State *L, uint64_t value)
   lua_pushnumber(L, (lua_Number)value);
 #endif
 }
+
+void lsb_check_keys(lua_State *L, int index, const char *const *known)
+{
+  lua_pushnil(L);
+  while(lua_next(L, index)) {
+    const char *const *k = known;
+    const char *key = lua_type(L, -2) == LUA_TSTRING ?
+      lua_tostring(L, -2) : NULL;
+
+    while(key && *k && strcmp(*k, key))
+      k++;
+    if(!key || !*k)
+      luaL_error(L, "unknown option: %s", key ? key : luaL_typename(L, -2));
+    lua_pop(L, 1);
+  }
+}
+
+const char *lsb_field_text(lua_State *L, int index, const char *name,
+                           const char *fallback)
+{
+  const char *text = fallback;
+  size_t n;
+
+  lua_getfield(L, index, name);
+  if(!lua_isnil(L, -1)) {
+    if(lua_type(L, -1) != LUA_TSTRING)
+      luaL_error(L, "%s: string expected, got %s", name,
+                 luaL_typename(L, -1));
+    text = lua_tolstring(L, -1, &n);
+    if(strlen(text) != n)
+      luaL_error(L, "%s: a NUL byte is not allowed", name);
+  }
+  lua_pop(L, 1);
+  return text;
+}
+
+void lsb_set_uint(lua_State *L, const char *name, uint64_t value)
+{
+  lsb_push_uint(L, value);
+  lua_setfield(L, -2, name);
+}

@@ -1,0 +1,181 @@
+/* What the files of the engine share. Room: src/transfer. Not for others.
+ *
+ * Who owns what: `engine->lock` guards the lists, the hash, the counts and
+ * each job's `state`, `cancel` and links. The inside of an active job belongs
+ * to the loop that runs it, except the two atomic counters. A finished job is
+ * in `finished` until lst_engine_next hands it out.
+ */
+#ifndef LST_INTERNAL_H
+#define LST_INTERNAL_H
+
+#include "answer.h"
+#include "rate.h"
+#include "source.h"
+#include "transfer.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <curl/curl.h>
+
+#define LST_RECEIVE_BUFFER 16384     /* libcurl's, per connection */
+#define LST_RECEIVE_BUFFER_FILE 262144
+#define LST_SALVAGE 65536            /* most bytes read from a dead socket */
+#define LST_UNREAD_MAX 1024          /* no new jobs above so many unread events */
+#define LST_TICK 0.1                 /* seconds between looks at the counters */
+
+enum lst_state { LST_QUEUED, LST_ACTIVE, LST_FINISHED };
+
+typedef struct lst_job lst_job;
+typedef struct lst_slot lst_slot;
+typedef struct lst_loop lst_loop;
+
+typedef struct lst_list {
+  lst_job *first;
+  lst_job *last;
+  unsigned count;
+} lst_list;
+
+struct lst_job {
+  uint64_t id;
+  enum lst_state state;
+  bool cancel;
+  lst_job *prev;            /* in the queue, the active or the finished list */
+  lst_job *next;
+  lst_job *hash_next;
+  lst_loop *loop;           /* while active */
+  _Atomic uint64_t sent;
+  _Atomic uint64_t received;
+  uint64_t reported_sent;   /* in the last progress event */
+  uint64_t reported_received;
+  double reported_at;
+
+  /* the request */
+  char *method;
+  char *url;
+  char *target;             /* the URL without query, for messages */
+  struct curl_slist *headers;
+  enum lst_body body;
+  char *bytes;
+  lst_source source;
+  uint64_t length;
+  bool has_sink;
+  lst_sink sink;
+  bool has_sink_length;
+  uint64_t sink_length;
+  double timeout;
+  double stall_seconds;
+  uint64_t stall_bytes;
+  bool checksum;
+  bool fresh;
+
+  /* on the way */
+  uint64_t position;        /* bytes of the body handed to libcurl */
+  uint32_t crc32c;
+  uint64_t sink_position;
+  uint32_t received_crc32c;
+  lst_answer answer;
+  bool paused;              /* waiting for the bandwidth cap */
+  double stall_at;          /* when the watchdog last looked ... */
+  uint64_t stall_moved;     /* ... and what had moved by then */
+
+  /* the end */
+  bool failed;
+  lst_error error;          /* code NULL: none yet */
+  double connect;
+  double first_byte;
+  double total;
+};
+
+/* One libcurl handle, used for one job after another: its buffers and the
+ * options that all jobs share are set once. */
+struct lst_slot {
+  CURL *easy;
+  lst_loop *loop;
+  lst_job *job;             /* NULL: idle */
+  lst_slot *next;           /* all slots of the loop */
+  char why[CURL_ERROR_SIZE];
+};
+
+/* Bytes found in a socket that libcurl closed: perhaps an early answer. */
+typedef struct lst_leftover {
+  struct lst_leftover *next;
+  unsigned port;            /* the local one: which connection it was */
+  size_t size;
+  char data[];
+} lst_leftover;
+
+/* One libcurl multi handle and the thread that runs it (none when inline). */
+struct lst_loop {
+  lst_engine *engine;
+  CURLM *multi;
+  lst_slot *slots;
+  unsigned index;
+  unsigned active;          /* guarded by the engine's lock */
+  unsigned paused;
+  lst_leftover *leftovers;
+  double ticked_at;
+  bool running;             /* there is a thread to join */
+  pthread_t thread;
+};
+
+struct lst_engine {
+  lst_options options;      /* texts owned */
+  lst_rate rate;
+  pthread_mutex_t lock;
+  pthread_cond_t changed;   /* an event is there (threads > 1) */
+  bool stopping;
+  bool started;
+  unsigned connections;
+  uint64_t next_id;
+  lst_list queue;
+  lst_list active;
+  lst_list finished;
+  unsigned cancels;         /* active jobs whose cancel is not yet seen */
+  lst_job **hash;
+  size_t hash_size;         /* a power of two */
+  size_t hash_used;
+  lst_event *progress;      /* LST_MAX_CONNECTIONS of them */
+  size_t progress_count;
+  size_t progress_next;
+  lst_job *delivered;       /* whose event the caller is reading */
+  lst_event event;
+  _Atomic uint64_t connections_opened;
+  _Atomic uint64_t bytes_sent;
+  _Atomic uint64_t bytes_received;
+  _Atomic uint64_t buffer_bytes;
+  lst_loop *loops;          /* options.threads of them */
+};
+
+/* Seconds of the monotonic clock. */
+double lst_now(void);
+
+/* job.c: a job from a request (LS_EINVAL with *why, LS_ENOMEM), and its end.
+ * The ceiling and the watchdog come from the engine where the request does
+ * not say. */
+LS_MUST_CHECK
+ls_code lst_job_new(const lst_options *defaults, const lst_request *request,
+                    lst_job **job, const char **why);
+void lst_job_free(lst_job *job);
+
+/* request.c: libcurl's options for a slot (once) and for a job. */
+LS_MUST_CHECK
+ls_code lst_slot_setup(lst_slot *slot);
+LS_MUST_CHECK
+ls_code lst_request_setup(lst_slot *slot, lst_job *job);
+
+/* verdict.c: what a finished transfer means; fills the job's end. */
+void lst_verdict(lst_slot *slot, lst_job *job, CURLcode result);
+
+/* loop.c */
+LS_MUST_CHECK
+ls_code lst_loop_init(lst_loop *loop, lst_engine *engine, unsigned index);
+void lst_loop_free(lst_loop *loop);
+/* Takes jobs, lets them advance, waits up to `seconds` for the network. */
+void lst_loop_run(lst_loop *loop, double seconds);
+
+/* engine.c, for the loops: the next job to run here or NULL; a job's end. */
+lst_job *lst_engine_take(lst_loop *loop);
+void lst_engine_finish(lst_loop *loop, lst_job *job);
+
+#endif

@@ -1,0 +1,261 @@
+/* Libcurl's options and callbacks: how a job looks to libcurl.
+ * Room: src/transfer. */
+#include "internal.h"
+#include "../core/crc32c.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Not enough budget now: libcurl stops asking until the loop says go on. */
+static void pause_job(lst_slot *slot)
+{
+  slot->job->paused = true;
+  slot->loop->paused++;
+}
+
+static size_t on_read(char *to, size_t size, size_t count, void *arg)
+{
+  lst_slot *slot = arg;
+  lst_job *job = slot->job;
+  uint64_t left = job->length - job->position;
+  size_t n = size * count;
+
+  if(n > left)
+    n = (size_t)left;
+  if(!n)
+    return 0;
+  n = lst_rate_take(&slot->loop->engine->rate, n, lst_now());
+  if(!n) {
+    pause_job(slot);
+    return CURL_READFUNC_PAUSE;
+  }
+  if(job->body == LST_BODY_BYTES)
+    memcpy(to, job->bytes + job->position, n);
+  else if(lst_source_read(&job->source, job->position, to, n, &job->error)
+          != LS_OK)
+    return CURL_READFUNC_ABORT;
+  if(job->checksum)
+    job->crc32c = ls_crc32c(job->crc32c, to, n);
+  job->position += n;
+  return n;
+}
+
+/* The request starts over on another connection: so does its checksum, and
+ * whatever had come back is void. */
+static int on_seek(void *arg, curl_off_t offset, int origin)
+{
+  lst_slot *slot = arg;
+
+  if(origin != SEEK_SET || offset)
+    return CURL_SEEKFUNC_FAIL;
+  slot->job->position = 0;
+  slot->job->crc32c = 0;
+  lst_answer_reset(&slot->job->answer);
+  return CURL_SEEKFUNC_OK;
+}
+
+static size_t on_header(char *line, size_t size, size_t count, void *arg)
+{
+  lst_slot *slot = arg;
+  lst_job *job = slot->job;
+  size_t n = size * count;
+  ls_code code = lst_answer_line(&job->answer, line, n);
+
+  if(code == LS_OK)
+    return n;
+  if(code == LS_ELIMIT)
+    lst_error_set(&job->error, "too_large", false,
+                  "the headers of the answer are longer than %d bytes",
+                  LST_MAX_HEADERS_BYTES);
+  else if(code == LS_ENOMEM)
+    lst_error_set(&job->error, "internal", true, "out of memory");
+  else
+    lst_error_set(&job->error, "network", true,
+                  "the answer is not an HTTP answer");
+  return n + 1;
+}
+
+static bool write_file(lst_job *job, const char *data, size_t n)
+{
+  if(job->has_sink_length && n > job->sink_length - job->sink_position) {
+    lst_error_set(&job->error, "too_large", false,
+                  "the answer is longer than the %llu bytes expected",
+                  (unsigned long long)job->sink_length);
+    return false;
+  }
+  if(job->sink.fd < 0 && lst_sink_open(&job->sink, &job->error) != LS_OK)
+    return false;
+  if(lst_sink_write(&job->sink, job->sink_position, data, n, &job->error)
+     != LS_OK)
+    return false;
+  job->sink_position += n;
+  return true;
+}
+
+static size_t on_write(char *data, size_t size, size_t count, void *arg)
+{
+  lst_slot *slot = arg;
+  lst_job *job = slot->job;
+  size_t n = size * count;
+
+  if(!lst_rate_accept(&slot->loop->engine->rate, n, lst_now())) {
+    pause_job(slot);
+    return CURL_WRITEFUNC_PAUSE;
+  }
+  if(job->has_sink && job->answer.status >= 200 && job->answer.status < 300) {
+    if(!write_file(job, data, n))
+      return n + 1;
+  }
+  else {
+    ls_code code;
+
+    ls_buf_add(&job->answer.body, data, n);
+    code = ls_buf_code(&job->answer.body);
+    if(code == LS_ELIMIT)
+      lst_error_set(&job->error, "too_large", false,
+                    "the body of the answer is longer than %zu bytes",
+                    job->answer.body.ceiling);
+    else if(code != LS_OK)
+      lst_error_set(&job->error, "internal", true, "out of memory");
+    if(code != LS_OK)
+      return n + 1;
+  }
+  job->received_crc32c = ls_crc32c(job->received_crc32c, data, n);
+  return n;
+}
+
+/* Closes a socket for libcurl. When a server answers early and closes, its
+ * reset can make our sending fail while the answer lies unread in the socket:
+ * libcurl reports the failed send and throws the answer away. It is kept here
+ * for the verdict. */
+static int on_close(void *arg, curl_socket_t fd)
+{
+  lst_loop *loop = arg;
+  struct sockaddr_storage address;
+  socklen_t length = sizeof(address);
+  unsigned port = 0;
+  char byte;
+
+  if(recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 1 && byte == 'H' &&
+     !getsockname(fd, (struct sockaddr *)&address, &length)) {
+    lst_leftover *l = malloc(sizeof(*l) + LST_SALVAGE);
+
+    if(address.ss_family == AF_INET)
+      port = ntohs(((struct sockaddr_in *)&address)->sin_port);
+    else if(address.ss_family == AF_INET6)
+      port = ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
+    if(l) {
+      ssize_t got = 0;
+
+      l->size = 0;
+      while(l->size < LST_SALVAGE &&
+            (got = recv(fd, l->data + l->size, LST_SALVAGE - l->size,
+                        MSG_DONTWAIT)) > 0)
+        l->size += (size_t)got;
+      l->port = port;
+      l->next = loop->leftovers;
+      loop->leftovers = l;
+    }
+  }
+  return close(fd);
+}
+
+#define SET(option, value) \
+  do { \
+    if(curl_easy_setopt(easy, option, value) != CURLE_OK) \
+      return LS_ENOMEM; \
+  } while(0)
+
+static ls_code set_security(CURL *easy, const lst_options *o)
+{
+#if LIBCURL_VERSION_NUM >= 0x075500
+  SET(CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+  SET(CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
+  SET(CURLOPT_FOLLOWLOCATION, 0L);
+  SET(CURLOPT_SSL_VERIFYPEER, 1L);
+  SET(CURLOPT_SSL_VERIFYHOST, 2L);
+  SET(CURLOPT_PROXY_SSL_VERIFYPEER, 1L);
+  SET(CURLOPT_PROXY_SSL_VERIFYHOST, 2L);
+  SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+  if(o->ca_file) {
+    SET(CURLOPT_CAINFO, o->ca_file);
+    SET(CURLOPT_PROXY_CAINFO, o->ca_file);
+    /* A private CA replaces the system's, it does not join them. */
+    if(!o->ca_path)
+      SET(CURLOPT_CAPATH, (char *)NULL);
+  }
+  if(o->ca_path) {
+    SET(CURLOPT_CAPATH, o->ca_path);
+    SET(CURLOPT_PROXY_CAPATH, o->ca_path);
+    if(!o->ca_file)
+      SET(CURLOPT_CAINFO, (char *)NULL);
+  }
+  if(o->proxy)
+    SET(CURLOPT_PROXY, o->proxy);
+  return LS_OK;
+}
+
+ls_code lst_slot_setup(lst_slot *slot)
+{
+  CURL *easy = slot->easy;
+  const lst_options *o = &slot->loop->engine->options;
+
+  SET(CURLOPT_NOSIGNAL, 1L);
+  SET(CURLOPT_ERRORBUFFER, slot->why);
+  SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+  SET(CURLOPT_PATH_AS_IS, 1L);
+  SET(CURLOPT_TRANSFER_ENCODING, 0L);
+  SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  SET(CURLOPT_TCP_KEEPALIVE, 1L);
+  SET(CURLOPT_CONNECTTIMEOUT_MS, (long)(o->connect_timeout * 1000));
+  SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)o->buffer);
+  if(o->user_agent)
+    SET(CURLOPT_USERAGENT, o->user_agent);
+  SET(CURLOPT_READFUNCTION, on_read);
+  SET(CURLOPT_READDATA, slot);
+  SET(CURLOPT_SEEKFUNCTION, on_seek);
+  SET(CURLOPT_SEEKDATA, slot);
+  SET(CURLOPT_HEADERFUNCTION, on_header);
+  SET(CURLOPT_HEADERDATA, slot);
+  SET(CURLOPT_WRITEFUNCTION, on_write);
+  SET(CURLOPT_WRITEDATA, slot);
+  SET(CURLOPT_CLOSESOCKETFUNCTION, on_close);
+  SET(CURLOPT_CLOSESOCKETDATA, slot->loop);
+  SET(CURLOPT_PRIVATE, slot);
+  return set_security(easy, o);
+}
+
+ls_code lst_request_setup(lst_slot *slot, lst_job *job)
+{
+  CURL *easy = slot->easy;
+  bool has_body = job->body != LST_BODY_NONE ||
+    !strcmp(job->method, "PUT") || !strcmp(job->method, "POST") ||
+    !strcmp(job->method, "PATCH");
+
+  slot->why[0] = 0;
+  SET(CURLOPT_NOBODY, 0L);
+  /* Every body goes the way of an upload: POST of libcurl's own would add a
+   * Content-Type. */
+  if(has_body) {
+    SET(CURLOPT_UPLOAD, 1L);
+    SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t)job->length);
+  }
+  else {
+    SET(CURLOPT_HTTPGET, 1L);
+    if(!strcmp(job->method, "HEAD"))
+      SET(CURLOPT_NOBODY, 1L);
+  }
+  SET(CURLOPT_CUSTOMREQUEST, job->method);
+  SET(CURLOPT_URL, job->url);
+  SET(CURLOPT_HTTPHEADER, job->headers);
+  SET(CURLOPT_TIMEOUT_MS, (long)(job->timeout * 1000));
+  SET(CURLOPT_FRESH_CONNECT, job->fresh ? 1L : 0L);
+  SET(CURLOPT_BUFFERSIZE, job->has_sink ? (long)LST_RECEIVE_BUFFER_FILE :
+      (long)LST_RECEIVE_BUFFER);
+  return LS_OK;
+}
