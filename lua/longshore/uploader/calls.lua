@@ -77,7 +77,9 @@ function _M.transport(hub)
     local attempt, doubtful = 0, false
     while true do
       attempt = attempt + 1
-      local leave, gate = _M.enter(hub, host)
+      -- A gate of their own: a call must not wait behind long parts that go to
+      -- the same host.
+      local leave, gate = _M.enter(hub, "calls to " .. host)
       local began = hub.clock.now()
       local event = hub.loop:request {
         method = request.method, url = request.url, headers = request.headers, body = request.body,

@@ -54,14 +54,24 @@ function methods:drop(part)
   end
 end
 
-local function fresh(self, target)
+--- Whether a target may be used now.
+function methods:fresh(target)
   if not target.expires_at then return true end
   local life = target.expires_at - target.got_at
   return target.expires_at - self.clock.now() > math.min(MARGIN, life / 4)
 end
 
+-- Makes room for one: the last in order gives up its URL. (Whoever is sending
+-- with it goes on with it.)
+local function evict(self)
+  local last = -1
+  for number in pairs(self.held) do last = math.max(last, number) end
+  self:drop { number = last }
+end
+
 -- Asks for the URL of a part and of those that come next, as many as fit.
 local function sign(self, part)
+  if not self.held[part.number] and self.count >= self.window then evict(self) end
   local wanted, room = { part }, math.min(self.window - self.count, self.driver.capabilities.batch) - 1
   if self.held[part.number] then room = room + 1 end
   for _, next_part in ipairs(room > 0 and self.upcoming(self.window) or {}) do
@@ -93,7 +103,7 @@ function methods:get(part, ask)
   local on_demand = self.driver.capabilities.batch > 0
   while true do
     local target = self.held[part.number]
-    if target and not (ask and on_demand) and fresh(self, target) then return target end
+    if target and not (ask and on_demand) and self:fresh(target) then return target end
     if not on_demand then
       return errors.fail("expired", "the upload's URLs have expired and the service gives no fresh ones; "
         .. "the same command starts the upload again")

@@ -1,0 +1,157 @@
+--- Sends one part until the store has it, intact, or it is certain that it will
+-- not.
+--
+-- Room: uploader.
+-- @module longshore.uploader.sender
+local calls = require "longshore.uploader.calls"
+local classify = require "longshore.uploader.classify"
+local core = require "longshore.core"
+local errors = require "longshore.errors"
+local verify = require "longshore.uploader.verify"
+
+local _M = {}
+
+-- Bytes that arrive damaged this often do so for a reason.
+local MAX_DAMAGED = 3
+
+local function say(part, err, hint)
+  local text = ("part %d: %s"):format(part.number, err.message)
+  if hint then text = text .. "; " .. hint end
+  local fields = {}
+  for k, v in pairs(err) do fields[k] = v end
+  fields.part, fields.cause = part.number, err
+  return nil, errors.new(err.code, text, fields)
+end
+
+-- The CRC32C of the part's bytes and the check that was made.
+local function check(hub, upload, part, target, event)
+  local whole = target.offset == part.offset and target.length == part.length
+  local crc = event.crc32c
+  if not whole then
+    local bytes
+    crc, bytes = core.crc32c_file(upload.source.path, { offset = part.offset, length = part.length })
+    if not crc then return nil, bytes end
+  end
+  -- Only what was sent in one piece can be compared with what arrived.
+  local compared, err = "none"
+  if whole then
+    compared, err = verify.part {
+      crc32c = crc, headers = event.headers, etag = upload.driver.capabilities.etag,
+      known = hub.gates(calls.host(target.url)), seen = part.seen_etags,
+      md5 = function()
+        local digest, failed = core.digest_file(upload.source.path, { offset = part.offset,
+          length = part.length, md5 = true })
+        return digest and digest.md5, failed
+      end,
+    }
+    if not compared then return nil, err end
+  end
+  return { number = part.number, offset = part.offset, length = part.length, crc32c = crc, check = compared }
+end
+
+-- What the answer to a PUT means: kind, error, and for `ok` the finished part.
+local function read(hub, upload, part, target, event)
+  local driver = upload.driver
+  if event.type == "failed" then
+    return classify.failure(event.error), event.error
+  end
+  local ok, token
+  if driver.answer then
+    local err
+    ok, token = driver:answer(upload.session, part, event)
+    if not ok and token then
+      err = errors.from(token)
+      return err.kind or classify.failure(err), err
+    end
+  end
+  if not ok then
+    local kind, err = classify.answer(event, target.expires_at, hub.clock.now())
+    if kind ~= "ok" then return kind, err end
+    token = event.headers.etag
+  end
+  if not token and driver.capabilities.token == "etag" then
+    return "fatal", errors.new("store", "the store took the bytes but answered no ETag, so the upload cannot be "
+      .. "completed; a proxy may remove it, or the bucket's CORS rules do not expose it")
+  end
+  local done, err = check(hub, upload, part, target, event)
+  if not done then return err.code == "integrity" and "corrupted" or "fatal", err end
+  done.token = token
+  return "ok", nil, done
+end
+
+local OUTCOMES = { ok = "ok", throttled = "throttled" }
+
+--- Sends a part. Called from a task; killing the task cancels what is under way.
+-- @tparam table hub `loop, gates, clock, skew, attempts, event(table)`
+-- @tparam table upload `source, driver, session, targets`
+-- @tparam table part `number, offset, length`; `in_flight` is kept up to date
+-- @treturn[1] table {number, offset, length, token, crc32c, check}
+-- @return[2] nil
+-- @treturn[2] table err; `gone` when the upload does not exist any more
+function _M.send(hub, upload, part)
+  local attempt, damaged, renewed, doubt = 0, 0, false, nil
+  part.seen_etags = {}
+  while true do
+    local target, host, leave, gate, err
+    repeat
+      target, err = upload.targets:get(part, doubt and upload.driver.capabilities.reask)
+      if not target then return say(part, err) end
+      host = calls.host(target.url)
+      leave, gate = calls.enter(hub, host)
+      -- The wait may have been long. (A fresh URL is not asked for in here: the
+      -- call may have to pass the same gate.)
+      local fresh = upload.targets:fresh(target)
+      if not fresh then leave("failed") end
+    until fresh
+    local source = upload.source
+    local event = hub.loop:request {
+      method = target.method, url = target.url, headers = target.headers, timeout = upload.part_timeout,
+      file = { path = source.path, offset = target.offset, length = target.length, size = source.size,
+        mtime_ns = source.mtime_ns },
+      checksum = true, fresh = damaged > 0 or nil,
+      on_progress = function(progress)
+        part.in_flight = math.min(part.length, target.offset - part.offset + progress.sent)
+        upload:progress()
+      end,
+    }
+    local kind, problem, done = read(hub, upload, part, target, event)
+    if event.type == "done" and kind ~= "ok" then
+      local now = hub.clock.now()
+      hub.skew:learn(host, event.headers.date, now - 2, now)
+    end
+    leave(OUTCOMES[kind] or "failed", problem and problem.retry_after)
+    if kind == "ok" then
+      upload.targets:drop(part)
+      done.seconds, done.attempts = event.seconds, attempt + 1
+      return done
+    end
+    part.in_flight = 0
+    doubt = true
+
+    if kind == "expired" or kind == "skewed" then
+      upload.targets:drop(part)
+      if renewed or upload.driver.capabilities.batch == 0 then return say(part, problem, hub.skew:hint(host)) end
+      renewed = true
+      hub.event { type = "renew", upload = upload, part = part, error = problem }
+    elseif kind == "gone" then
+      problem.gone = true
+      return say(part, problem)
+    elseif kind == "fatal" then
+      return say(part, problem, problem.code == "forbidden" and hub.skew:hint(host) or nil)
+    else
+      attempt, renewed = attempt + 1, false
+      if kind == "corrupted" then damaged = damaged + 1 end
+      if attempt >= hub.attempts or damaged >= MAX_DAMAGED then
+        return say(part, problem, ("given up after %d attempts"):format(attempt))
+      end
+      if not gate:spend() then
+        return say(part, problem, ("given up: %s fails too many requests"):format(host))
+      end
+      local delay = kind == "throttled" and 0 or gate:delay(attempt, problem.retry_after)
+      hub.event { type = "retry", upload = upload, part = part, attempt = attempt, delay = delay, error = problem }
+      if delay > 0 then hub.loop:sleep(delay) end
+    end
+  end
+end
+
+return _M
