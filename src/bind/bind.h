@@ -33,6 +33,11 @@ uint64_t lsb_check_uint(lua_State *L, int index, uint64_t min, uint64_t max);
 uint64_t lsb_field_uint(lua_State *L, int index, const char *name,
                         uint64_t min, uint64_t max, uint64_t fallback);
 
+/* A string field of the table at `index`; `fallback` where it is nil, or an
+ * error where that is NULL. The table keeps the string alive. */
+ls_str lsb_field_str(lua_State *L, int index, const char *name,
+                     const char *fallback);
+
 /* Pushes an integer below 2^53 as Lua 5.4 integer or LuaJIT number. */
 void lsb_push_uint(lua_State *L, uint64_t value);
 

@@ -13,6 +13,8 @@ int luaopen_longshore_core(lua_State *L);
   X(crc32c) \
   X(digest) \
   X(file) \
+  X(file) \
+  X(signer) \
   X(engine)
 
 #define DECLARE(name) void lsb_open_##name(lua_State *L);

@@ -93,6 +93,21 @@ uint64_t lsb_field_uint(lua_State *L, int index, const char *name,
   return value;
 }
 
+ls_str lsb_field_str(lua_State *L, int index, const char *name,
+                     const char *fallback)
+{
+  ls_str s = { fallback, fallback ? strlen(fallback) : 0 };
+
+  lua_getfield(L, index, name);
+  if(lua_type(L, -1) == LUA_TSTRING)
+    s.p = lua_tolstring(L, -1, &s.n);
+  else if(!lua_isnil(L, -1) || !fallback)
+    luaL_argerror(L, index, lua_pushfstring(L, "%s: string expected, got %s",
+                                            name, luaL_typename(L, -1)));
+  lua_pop(L, 1);
+  return s;
+}
+
 void lsb_push_uint(lua_State *L, uint64_t value)
 {
 #if LUA_VERSION_NUM >= 503
