@@ -49,6 +49,11 @@ local function main_lines(host, server)
   end
   if host.user then lines[#lines + 1] = ("user %s;"):format(host.user) end
   lines[#lines + 1] = "daemon off;"
+  -- nginx empties the environment; this is what libcurl and OpenSSL look at.
+  for _, name in ipairs { "TZ", "http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy",
+    "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR" } do
+    lines[#lines + 1] = ("env %s;"):format(name)
+  end
   lines[#lines + 1] = ("worker_processes %d;"):format(server.workers)
   lines[#lines + 1] = ("pid %s;"):format(_M.quote(host.folder .. "/nginx.pid"))
   local target = host.error_log or "stderr"

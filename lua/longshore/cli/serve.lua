@@ -1,0 +1,147 @@
+--- `longshore serve`: a broker and a disk store on this machine.
+--
+-- The first run makes everything it needs in the data folder; later runs find
+-- it there, also after everything was killed.
+--
+-- Started by root, nginx's workers run as the owner of the data folder (or as
+-- `nginx.user` of the configuration). A folder that root makes is root's: give
+-- the server fewer rights by making the folder first, for example with
+-- `install -d -o www-data -g www-data /var/lib/longshore`.
+--
+-- Room: cli.
+-- @module longshore.cli.serve
+local common = require "longshore.cli.common"
+local config_module = require "longshore.config"
+local errors = require "longshore.errors"
+
+local _M = { summary = "run a broker and a disk store on this machine" }
+
+--- Declares the options.
+function _M.configure(parser)
+  parser:option("--config"):argname("FILE"):description("The configuration, a Lua file (see the README).")
+  parser:option("--data"):argname("DIR")
+    :description("Where everything is kept: database, objects, credentials (default ./longshore-data).")
+  parser:option("--listen"):argname("HOST:PORT"):description("The broker's address (default 127.0.0.1:8080).")
+  parser:option("--store-listen"):argname("HOST:PORT")
+    :description("The disk store's address (default 127.0.0.1:9000).")
+  parser:flag("-q --quiet"):description("Print errors only.")
+end
+
+local function overrides(args)
+  local given = {}
+  if args.data then given.data = args.data end
+  if args.listen then given.broker = { listen = args.listen } end
+  if args.store_listen then given.diskstore = { listen = args.store_listen } end
+  return given
+end
+
+-- Options are relative to the current folder, what the file says to the file's.
+local function load(args)
+  local given = overrides(args)
+  if given.data and given.data:sub(1, 1) ~= "/" then
+    given.data = require("lfs").currentdir() .. "/" .. given.data
+  end
+  return config_module.load(args.config, given)
+end
+
+-- A terminal shows the requests; a program that reads our output gets them too.
+-- (A socket cannot be opened again by its name, a plain file would be overwritten.)
+local function access_log(config, quiet)
+  return function(name)
+    if config.log.access then return config.log.access end
+    local uv = require "luv"
+    local kind = uv.guess_handle(1)
+    if not quiet and (kind == "tty" or (kind == "pipe" and uv.fs_fstat(1).type == "fifo")) then return "/dev/stdout" end
+    return ("%s/logs/%s.log"):format(config.data, name)
+  end
+end
+
+-- Everything up to the point where nginx can be started.
+local function prepare(args)
+  local host_module = require "longshore.cli.serve.host"
+  local setup = require "longshore.cli.serve.setup"
+  local config, err = load(args)
+  if not config then return nil, err end
+  local found
+  found, err = host_module.find(config)
+  if not found then return nil, err end
+  local ok
+  ok, err = setup.make_folder(config.data)
+  if not ok then return nil, err end
+  local user, uid, gid = host_module.user(config)
+  if not user and uid then return nil, uid end
+  local owner = uid and { uid = uid, gid = gid }
+  ok, err = setup.folders(config, owner)
+  if not ok then return nil, err end
+  local lock
+  lock, err = setup.lock(config)
+  if not lock then return nil, err end
+  ok, err = setup.prepare(config, owner)
+  if not ok then return nil, err end
+  -- Again: the credentials are there now.
+  config, err = load(args)
+  if not config then return nil, err end
+  found.user, found.access = user, access_log(config, args.quiet)
+  local servers
+  servers, err = setup.write_conf(config, found, owner)
+  if not servers then return nil, err end
+  return { config = config, found = found, servers = servers, owner = owner, lock = lock, setup = setup }
+end
+
+local function announce(say, ready, token)
+  local config = ready.config
+  local data, url = config.data, config.broker.public_url
+  say("longshore: broker on %s, data in %s", url, data)
+  if config.diskstore.enabled then
+    say("longshore: disk store on %s, bucket %s", config.buckets.default.endpoint, config.diskstore.buckets[1])
+  end
+  if token then say("longshore: made the first token, kept in %s/token", data) end
+  if require("lfs").attributes(data .. "/token", "mode") then
+    say("longshore: upload with\n\n  LONGSHORE_TOKEN=$(cat %s/token) longshore put FILE %s\n",
+      data:find("[^%w/%.%-_]") and "'" .. data:gsub("'", "'\\''") .. "'" or data, url)
+  else
+    say("longshore: make a token with `longshore token create`, then `longshore put FILE %s`", url)
+  end
+end
+
+--- Runs the command.
+-- @tparam table args
+-- @treturn number|nil exit code
+-- @treturn table err
+function _M.run(args)
+  local function warn(format, ...) common.err((format .. "\n"):format(...)) end
+  local function say(format, ...)
+    if not args.quiet then
+      common.out((format .. "\n"):format(...))
+      io.stdout:flush()
+    end
+  end
+  local ready, err = prepare(args)
+  if not ready then return nil, err end
+  local host = require "longshore.cli.serve.host"
+  local supervisor = require("longshore.cli.serve.supervisor").new(ready.found.binary, ready.servers, warn)
+  supervisor:sweep()
+  for _, server in ipairs(ready.servers) do
+    local ok
+    ok, err = host.port_free(server.listen, server.name .. ".listen")
+    if not ok then return nil, err end
+  end
+  local token
+  token, err = ready.setup.first_token(ready.config, ready.owner)
+  if err then return nil, err end
+  for _, server in ipairs(ready.servers) do
+    local ok
+    ok, err = supervisor:test(server)
+    if not ok then return nil, err end
+  end
+  local ok
+  ok, err = supervisor:start()
+  if not ok then return nil, err end
+  announce(say, ready, token)
+  ok, err = supervisor:run()
+  if not ok then return nil, errors.from(err) end
+  say("longshore: stopped")
+  return 0
+end
+
+return _M

@@ -1,0 +1,210 @@
+--- Prepares the data folder: what is missing is made, the rest stays.
+--
+--     DATA/                        0700
+--       longshore.db               the broker's metadata
+--       objects/                   the disk store's objects
+--       diskstore-credentials      0600, the disk store's generated key pair
+--       token                      0600, the first token, as `longshore put` takes it
+--       spool/                     bodies on their way through the broker
+--       run/                       lock, nginx.conf files, pids, the configuration as nginx reads it (0600)
+--       logs/                      access logs where there is no terminal
+--
+-- Room: cli.
+-- @module longshore.cli.serve.setup
+local config_module = require "longshore.config"
+local core = require "longshore.core"
+local errors = require "longshore.errors"
+local lfs = require "lfs"
+local schema = require "longshore.config.schema"
+local uv = require "luv"
+
+local _M = {}
+
+local RWX, RW = tonumber("700", 8), tonumber("600", 8)
+
+local function cannot(what, path, why)
+  return errors.fail("io", ("cannot %s %s: %s"):format(what, path, tostring(why)), { field = "data" })
+end
+
+--- Makes a folder and the folders above it.
+-- @tparam string path
+-- @tparam[opt] table owner `{uid=, gid=}` of what is made
+-- @treturn boolean|nil
+-- @treturn table err
+function _M.make_folder(path, owner)
+  if lfs.attributes(path, "mode") == "directory" then return true end
+  local parent = path:match("^(.+)/[^/]+/*$")
+  if parent then
+    local ok, err = _M.make_folder(parent, owner)
+    if not ok then return nil, err end
+  end
+  local ok, why, name = uv.fs_mkdir(path, RWX)
+  if not ok and name ~= "EEXIST" then return cannot("make the folder", path, why) end
+  if ok and owner then uv.fs_chown(path, owner.uid, owner.gid) end
+  return true
+end
+
+--- Writes a file that only its owner may read, whole or not at all.
+-- @tparam string path
+-- @tparam string text
+-- @tparam[opt] table owner
+-- @treturn boolean|nil
+-- @treturn table err
+function _M.write_private(path, text, owner)
+  local fd, why = uv.fs_open(path .. ".new", "w", RW)
+  if not fd then return cannot("write", path, why) end
+  uv.fs_fchmod(fd, RW)
+  if owner then uv.fs_fchown(fd, owner.uid, owner.gid) end
+  local written
+  written, why = uv.fs_write(fd, text, 0)
+  if written == #text then
+    local ok
+    ok, why = uv.fs_fsync(fd)
+    written = ok and written
+  end
+  uv.fs_close(fd)
+  if written ~= #text then
+    uv.fs_unlink(path .. ".new")
+    return cannot("write", path, why or "not all of it was written")
+  end
+  local ok
+  ok, why = uv.fs_rename(path .. ".new", path)
+  if not ok then return cannot("write", path, why) end
+  return true
+end
+
+local function letters(n)
+  return (core.random(n):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+end
+
+-- The disk store's key pair, made once.
+local function ensure_credentials(config, owner)
+  if not config.diskstore.enabled or config.diskstore.credentials then return true end
+  return _M.write_private(schema.credentials_file(config),
+    ("access_key=LS%s\nsecret_key=%s\n"):format(letters(9):upper(), letters(20)), owner)
+end
+
+--- Makes the folders.
+-- @tparam table config
+-- @tparam[opt] table owner
+-- @treturn boolean|nil
+-- @treturn table err
+function _M.folders(config, owner)
+  for _, path in ipairs { config.data, config.data .. "/run", config.data .. "/run/broker",
+    config.data .. "/run/diskstore", config.data .. "/logs", config.data .. "/spool" } do
+    local ok, err = _M.make_folder(path, owner)
+    if not ok then return nil, err end
+  end
+  for _, path in ipairs { config.diskstore.enabled and config.diskstore.folder or config.data,
+    config.store.path:match("^(.+)/[^/]+$") } do
+    local ok, err = _M.make_folder(path, owner)
+    if not ok then return nil, err end
+  end
+  return true
+end
+
+--- Makes the credentials and removes what a killed server left behind; only for
+-- who has the lock.
+-- @tparam table config
+-- @tparam[opt] table owner
+-- @treturn boolean|nil
+-- @treturn table err
+function _M.prepare(config, owner)
+  for name in lfs.dir(config.data .. "/spool") do
+    if name:find("^%d+$") or name:find("^form_") then os.remove(config.data .. "/spool/" .. name) end
+  end
+  return ensure_credentials(config, owner)
+end
+
+--- Takes the data folder for this process, until it ends.
+-- @tparam table config
+-- @treturn file the lock; keep it
+-- @treturn[2] nil
+-- @treturn[2] table err
+function _M.lock(config)
+  local path = config.data .. "/run/lock"
+  local f, why = io.open(path, "a+")
+  if not f then return cannot("open", path, why) end
+  if not lfs.lock(f, "w") then
+    f:seek("set", 0)
+    local pid = f:read("*l")
+    f:close()
+    return errors.fail("conflict", ("another longshore serve (process %s) uses %s"):format(pid or "?", config.data),
+      { field = "data" })
+  end
+  local own = io.open(path, "w")
+  -- Closing another handle of the file would drop the lock, so this one is kept too.
+  if own then
+    own:write(("%d\n"):format(uv.os_getpid()))
+    own:flush()
+  end
+  return { f, own }
+end
+
+--- Opens the database (and brings it up to date) and makes the first token.
+-- @tparam table config
+-- @tparam[opt] table owner
+-- @treturn string|nil the token, where this run made it
+-- @treturn table err
+function _M.first_token(config, owner)
+  local clock = require("longshore.clock").system
+  local store, err = require("longshore.store").open {
+    type = config.store.type, path = config.store.path, clock = clock,
+  }
+  if not store then return nil, err end
+  local tokens = require("longshore.broker.tokens").new { store = store, clock = clock }
+  local known, token
+  known, err = tokens:list()
+  if known and #known == 0 then
+    token, err = tokens:create { user = "admin", organization = "default", tenant = "default",
+      rights = { "read", "upload", "delete", "admin" }, label = "made by the first longshore serve" }
+    if token then
+      token = token.token
+      local ok, why = _M.write_private(config.data .. "/token", token .. "\n", owner)
+      if not ok then token, err = nil, why end
+    end
+  end
+  store:close()
+  if owner then
+    for _, suffix in ipairs { "", "-wal", "-shm" } do uv.fs_chown(config.store.path .. suffix, owner.uid, owner.gid) end
+  end
+  return token, err
+end
+
+--- Writes the configuration and the nginx.conf files that nginx will read.
+-- @tparam table config
+-- @tparam table host `binary`, `modules`, `lua_path`, `lua_cpath`, `user`, `access` (function(name) -> access_log)
+-- @tparam[opt] table owner
+-- @treturn table list of servers: `{name=, folder=, conf=, listen=}`
+-- @treturn[2] nil
+-- @treturn[2] table err
+function _M.write_conf(config, host, owner)
+  local run = config.data .. "/run"
+  local ok, err = _M.write_private(run .. "/config.lua", config_module.serialize(config), owner)
+  if not ok then return nil, err end
+  local servers = {}
+  local function add(name, listen, template)
+    local folder = run .. "/" .. name
+    local rendered, text = pcall(require(template).render, config, {
+      folder = folder, config = run .. "/config.lua", modules = host.modules, user = host.user,
+      lua_path = host.lua_path, lua_cpath = host.lua_cpath, access_log = host.access(name),
+    })
+    if not rendered then
+      if errors.is(text) then return nil, text end
+      error(text, 0)
+    end
+    local written, why = _M.write_private(folder .. "/nginx.conf", text, owner)
+    if not written then return nil, why end
+    servers[#servers + 1] = { name = name, folder = folder, conf = folder .. "/nginx.conf", listen = listen }
+    return true
+  end
+  if config.diskstore.enabled then
+    ok, err = add("diskstore", config.diskstore.listen, "longshore.nginx.conf_diskstore")
+    if not ok then return nil, err end
+  end
+  ok, err = add("broker", config.broker.listen, "longshore.nginx.conf_broker")
+  if not ok then return nil, err end
+  return servers
+end
+
+return _M

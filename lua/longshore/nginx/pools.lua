@@ -1,0 +1,24 @@
+--- The thread pools of the broker's nginx: their names, and how large they are.
+--
+-- A Lua VM is taken when a call is queued, so the number of outstanding calls
+-- (the handler's permits) bounds the number of VMs and with it of database
+-- connections. The janitor has a pool and a VM of its own: a busy hour must not
+-- keep it from its work, nor it the requests from theirs.
+--
+-- Room: nginx. No I/O, no ngx.
+-- @module longshore.nginx.pools
+local _M = {}
+
+_M.names = { requests = "longshore", janitor = "longshore_janitor" }
+
+--- The pools of a configuration.
+-- @tparam table broker `config.broker`
+-- @treturn table list of `{name=, threads=, max_queue=, vms=}`
+function _M.of(broker)
+  return {
+    { name = _M.names.requests, threads = broker.threads, max_queue = 65536, vms = broker.threads },
+    { name = _M.names.janitor, threads = 1, max_queue = 64, vms = 1 },
+  }
+end
+
+return _M

@@ -1,0 +1,238 @@
+--- The application: requests in, responses out, whoever hosts it.
+--
+--     local app = require("longshore.service").new(config)
+--     local response = app:handle{ method = "POST", target = "/v0.5/files/uploads/initiate",
+--       headers = { authorization = "Bearer ls_..." }, body = '{"filename":...}' }
+--     app:close()
+--
+-- It builds store, providers, policy and broker from a configuration, mounts
+-- the enabled services, and runs each request through the same steps: route,
+-- CORS, authentication, rights, body, fields, handler. It works in a plain
+-- script and in nginx's worker threads; it keeps no request's state.
+--
+-- Room: service.
+-- @module longshore.service
+local auth = require "longshore.http.auth"
+local body = require "longshore.service.body"
+local core = require "longshore.core"
+local cors = require "longshore.http.cors"
+local errors = require "longshore.errors"
+local registry = require "longshore.service.registry"
+local requests = require "longshore.http.request"
+local responses = require "longshore.http.response"
+local router = require "longshore.http.router"
+local status = require "longshore.service.status"
+
+local _M = {}
+local methods = {}
+local mt = { __index = methods, __name = "longshore.service" }
+
+-- A store on this machine is never reached through a proxy.
+local function is_loopback(endpoint)
+  local host = (endpoint or ""):match("^%a+://(%[[^%]]*%])") or (endpoint or ""):match("^%a+://([^:/]+)") or ""
+  return host == "localhost" or host == "[::1]" or host:find("^127%.") ~= nil
+end
+
+local function build_providers(config, clock)
+  local s3 = require "longshore.provider.s3"
+  local transport = require "longshore.http.transport"
+  local providers, transports = {}, {}
+  for name, bucket in pairs(config.buckets) do
+    local proxy = is_loopback(bucket.endpoint) and "" or nil
+    local kind = (bucket.ca_file or "") .. (proxy and "|direct" or "|proxy")
+    transports[kind] = transports[kind] or transport.new { ca_file = bucket.ca_file, proxy = proxy }
+    local options = { name = name, transport = transports[kind], clock = clock }
+    for key, value in pairs(bucket) do options[key] = value end
+    options.ca_file = nil
+    local provider, err = s3.new(options)
+    if not provider then
+      return nil, errors.new(err.code, ("buckets.%s: %s"):format(name, err.message), { field = "buckets." .. name })
+    end
+    providers[name] = provider
+  end
+  return providers
+end
+
+-- Everything that a broker needs, made from the configuration unless given.
+local function build(config, parts)
+  local clock = parts.clock or require("longshore.clock").system
+  local store, providers, err = parts.store, parts.providers
+  if not store then
+    store, err = require("longshore.store").open { type = config.store.type, path = config.store.path, clock = clock }
+    if not store then return nil, err end
+  end
+  if not providers then
+    providers, err = build_providers(config, clock)
+    if not providers then return nil, err end
+  end
+  local policy = parts.policy or require("longshore.policy").new(config.policy)
+  local broker = require("longshore.broker").new {
+    store = store, providers = providers, policy = policy, clock = clock, log = parts.log,
+    options = config.broker_options,
+  }
+  local tokens = parts.tokens or require("longshore.broker.tokens").new { store = store, clock = clock }
+  return { store = store, broker = broker, tokens = tokens }
+end
+
+--- Builds an application.
+-- @tparam table config of longshore.config
+-- @tparam[opt] table parts what to use instead of building it: `broker` and `tokens`, or `store`, `providers`,
+-- `policy`, `clock`; `log` is `function(level, message, fields)`
+-- @treturn table app
+-- @treturn[2] nil
+-- @treturn[2] table err
+function _M.new(config, parts)
+  parts = parts or {}
+  local built = parts
+  if not parts.broker then
+    local err
+    built, err = build(config, parts)
+    if not built then return nil, err end
+  end
+  return setmetatable({
+    config = config,
+    broker = built.broker, tokens = built.tokens, store = built.store,
+    router = router.new(registry.routes(config.services)),
+    cors = cors.new(config.cors),
+    authenticate = auth.bearer(built.tokens),
+    log = parts.log or function() end,
+  }, mt)
+end
+
+local function new_error_id()
+  local id = core.random(16):gsub(".", function(c) return ("%02x"):format(c:byte()) end)
+  return ("err-%s-%s-%s-%s-%s"):format(id:sub(1, 8), id:sub(9, 12), id:sub(13, 16), id:sub(17, 20), id:sub(21))
+end
+
+--- Renders an error in the shape of the service that a path belongs to, without
+-- an application: for what a host refuses by itself.
+-- @tparam string path raw
+-- @tparam table err
+-- @tparam[opt] string request_id
+-- @treturn table response
+-- @treturn string the id of the error, as the client sees it
+function _M.refuse(path, err, request_id)
+  local id = new_error_id()
+  local response = registry.of_path(path).render_error(err, { error = id, request = request_id })
+  for name, value in pairs(status.headers(err)) do response.headers[name] = value end
+  response.headers["x-request-id"] = request_id
+  return response, id
+end
+
+local function log_error(self, request, response, err, id)
+  local fields = {
+    error_id = id, request_id = request.id, method = request.method, path = request.path,
+    status = response.status, code = err.code, field = err.field,
+  }
+  if err.cause then fields.cause = tostring(err.cause) end
+  if err.store_code then fields.store_code = err.store_code end
+  if err.trace then fields.trace = errors.redact(err.trace) end
+  self.log(response.status >= 500 and "error" or "info", tostring(err), fields)
+end
+
+-- The steps that need no body. Returns the context, or nil and an error.
+local function open(self, request)
+  local route, params = self.router:match(request.method, request.path)
+  if not route then return nil, params end
+  local ctx = { request = request, route = route, params = params, settings = route.settings,
+    broker = self.broker, log = self.log, data = self.config.data }
+  if route.auth then
+    local actor, err = self.authenticate(request)
+    if not actor then return nil, err end
+    local allowed
+    allowed, err = auth.allow(actor, route.right)
+    if not allowed then return nil, err end
+    ctx.actor = actor
+  end
+  local declared = tonumber(request.headers["content-length"] or "")
+  if route.max_body and declared and declared > route.max_body then
+    return nil, body.too_large(route)
+  end
+  return ctx
+end
+
+local function options_answer(self, request)
+  local allowed = self.router:allowed(request.path)
+  if not allowed then return errors.fail("not_found", "there is nothing at this path", { reason = "path" }) end
+  if self.cors:is_preflight(request) then
+    local headers, err = self.cors:preflight(request, allowed)
+    if not headers then return nil, err end
+    return responses.empty(200, headers)
+  end
+  return responses.empty(200, { allow = table.concat(allowed, ", ") })
+end
+
+local function answer(self, request)
+  if request.method == "OPTIONS" then return options_answer(self, request) end
+  local ctx, err = open(self, request)
+  if not ctx then return nil, err end
+  local ok
+  ok, err = body.read(ctx)
+  if not ok then return nil, err end
+  return ctx.route.handler(ctx)
+end
+
+-- Runs a step of a request and makes an answer of whatever comes out.
+local function guarded(self, request, step)
+  requests.new(request)
+  local trace
+  local ok, response, err = xpcall(step, function(thrown)
+    trace = debug.traceback("", 2)
+    return thrown
+  end, self, request)
+  if not ok then
+    err = errors.new("internal", "a bug: " .. tostring(response), { trace = trace })
+    response = nil
+  end
+  if not response and err then
+    local id
+    response, id = _M.refuse(request.path, errors.from(err), request.id)
+    log_error(self, request, response, errors.from(err), id)
+  end
+  if response then
+    response.headers["x-request-id"] = request.id
+    self.cors:decorate(request, response.headers)
+    if request.method == "HEAD" then
+      response.headers["content-length"] = ("%d"):format(#(response.body or ""))
+      response.body = ""
+    end
+  end
+  return response
+end
+
+--- Answers a request. Never raises.
+-- @tparam table request see longshore.http.request
+-- @treturn table response
+function methods:handle(request)
+  return guarded(self, request, answer)
+end
+
+local function admission(self, request)
+  if request.method == "OPTIONS" then return options_answer(self, request) end
+  local ctx, err = open(self, request)
+  if not ctx then return nil, err end
+  return nil
+end
+
+--- Everything of `handle` that can be said before the body has been read. Hosts
+-- ask before they spool a large body.
+-- @tparam table request without body
+-- @treturn table|nil response, or nil: read the body and call `handle`
+function methods:admit(request)
+  return guarded(self, request, admission)
+end
+
+--- Runs the janitor once.
+-- @tparam[opt] table options of `broker:janitor`
+-- @treturn table|nil report
+-- @treturn table err
+function methods:janitor(options)
+  return self.broker:janitor(options or {})
+end
+
+--- Closes the store.
+function methods:close()
+  if self.store and self.store.close then self.store:close() end
+end
+
+return _M

@@ -1,0 +1,56 @@
+--- Which services there are, and whose a path is. It needs no broker, so that
+-- the nginx handler can use it for what never reaches one: tunnels, refusals.
+--
+-- A service is a module with
+--
+--     name, prefixes                         -- the beginnings of its paths
+--     routes(settings)                       -- list of routes (longshore.http.router)
+--     render_error(err, ids)                 -- response; ids = {error =, request =}
+--
+-- Room: service. No I/O.
+-- @module longshore.service.registry
+local _M = {}
+
+--- The names, in the order in which paths are tried. The first one's error
+-- shape serves where no service is at home.
+_M.names = { "newton" }
+
+--- The module of a service.
+-- @tparam string name
+-- @treturn table
+function _M.get(name)
+  return require("longshore.service." .. name .. ".server")
+end
+
+--- The service whose prefix a path has.
+-- @tparam string path raw
+-- @treturn table module
+function _M.of_path(path)
+  for _, name in ipairs(_M.names) do
+    local service = _M.get(name)
+    for _, prefix in ipairs(service.prefixes) do
+      if path == prefix or path:sub(1, #prefix + 1) == prefix .. "/" then return service end
+    end
+  end
+  return _M.get(_M.names[1])
+end
+
+--- The routes of all enabled services.
+-- @tparam table services `config.services`
+-- @treturn table list; each route has `service` (the module) and `settings` added
+function _M.routes(services)
+  local all = {}
+  for _, name in ipairs(_M.names) do
+    local settings = services[name]
+    if settings and settings.enabled then
+      local service = _M.get(name)
+      for _, route in ipairs(service.routes(settings)) do
+        route.service, route.settings = service, settings
+        all[#all + 1] = route
+      end
+    end
+  end
+  return all
+end
+
+return _M
