@@ -220,7 +220,13 @@ function _M.complete(config, absolute)
     }
   end
   for name, bucket in pairs(config.buckets) do
-    if bucket.ca_file then bucket.ca_file = absolute(bucket.ca_file) end
+    if bucket.ca_file then
+      bucket.ca_file = absolute(bucket.ca_file)
+      if missing_file(bucket.ca_file) then
+        local field = ("buckets.%s.ca_file"):format(name)
+        return errors.fail("invalid", ("%s: cannot read %s"):format(field, bucket.ca_file), { field = field })
+      end
+    end
     if not bucket.endpoint and bucket.profile ~= "aws" then
       local field = ("buckets.%s.endpoint"):format(name)
       return errors.fail("invalid", ("%s: is required for the profile %s"):format(field, bucket.profile),
