@@ -13,7 +13,7 @@ int luaopen_longshore_core(lua_State *L);
   X(crc32c) \
   X(digest) \
   X(file) \
-  X(file) \
+  X(lock) \
   X(signer) \
   X(engine)
 

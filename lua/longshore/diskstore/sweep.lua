@@ -1,0 +1,104 @@
+--- The janitor of the disk store: finishes what a crash or a deletion left.
+--
+-- - `trash/`: the data of objects that were replaced or deleted goes after
+--   `grace` seconds, when nobody can still be opening it, and not while
+--   `in_use(id)` says that it is being sent.
+-- - `pending/` and `spool/`: what has not changed for `stale` seconds belongs
+--   to a request that died; the object never became visible.
+--
+-- It may run at any time, beside requests and beside itself.
+--
+-- Room: diskstore.
+-- @module longshore.diskstore.sweep
+local commit = require "longshore.diskstore.commit"
+local document = require "longshore.diskstore.document"
+local files = require "longshore.diskstore.files"
+local lfs = require "lfs"
+
+local _M = {}
+
+-- Seconds since a file or its name was last changed; nil where it is gone.
+local function age(path, now)
+  local a = lfs.symlinkattributes(path)
+  return a and now - math.max(a.modification, a.change)
+end
+
+-- Whether the visible object of the document's key is this very one.
+local function is_visible(store, doc)
+  local live, err = commit.find(store, doc.bucket, doc.key)
+  if err then return nil, err end
+  return live ~= nil and live.id == doc.id
+end
+
+local function empty_trash(store, name, report)
+  local path = store.layout.folder .. "/trash/" .. name
+  if name:find("%.bucket$") then
+    if files.remove_tree(path) then report.removed = report.removed + 1 end
+    return
+  end
+  local doc = document.read(path)
+  local visible = doc and is_visible(store, doc)
+  if doc and visible == nil then
+    report.errors = report.errors + 1
+    return
+  end
+  local ok = true
+  if not visible then ok = files.remove_tree(store.layout:data(name)) end
+  if ok then ok = os.remove(path) end
+  if ok then report.removed = report.removed + 1 else report.errors = report.errors + 1 end
+end
+
+local function drop_pending(store, name, report)
+  local path = store.layout.folder .. "/pending/" .. name
+  local id, kind = name:match("^(%x+)%.(%l+)$")
+  local ok = true
+  if kind == "put" or kind == "upload" then
+    local doc = document.read(path)
+    local visible = doc and kind == "put" and is_visible(store, doc)
+    if not visible then ok = files.remove_tree(store.layout:data(id)) end
+  end
+  -- "complete": the upload is still open, or an object; its parts stay.
+  if ok then ok = files.remove_tree(path) end
+  if ok then report.removed = report.removed + 1 else report.errors = report.errors + 1 end
+end
+
+--- One round.
+-- @tparam table store
+-- @tparam[opt] table options grace (seconds, 60), stale (seconds, 3600), in_use(id) -> boolean, limit (how
+-- many things are looked at)
+-- @treturn table report: removed, kept, errors
+function _M.run(store, options)
+  options = options or {}
+  local now = store.clock.now()
+  local report = { removed = 0, kept = 0, errors = 0 }
+  local left = options.limit or math.huge
+  local function each(folder, limit, fn)
+    for _, name in ipairs(files.list(store.layout.folder .. "/" .. folder) or {}) do
+      if left <= 0 then return end
+      left = left - 1
+      local old = age(store.layout.folder .. "/" .. folder .. "/" .. name, now)
+      -- A clock that was set back must not keep it for ever.
+      if old and (old >= limit or old < -86400) then
+        fn(name)
+      elseif old then
+        report.kept = report.kept + 1
+      end
+    end
+  end
+  local in_use = options.in_use or function() return false end
+  each("trash", options.grace or 60, function(name)
+    if in_use(name) then
+      report.kept = report.kept + 1
+    else
+      empty_trash(store, name, report)
+    end
+  end)
+  each("pending", options.stale or 3600, function(name) drop_pending(store, name, report) end)
+  each("spool", options.stale or 3600, function(name)
+    local ok = files.remove_tree(store.layout:spool() .. "/" .. name)
+    if ok then report.removed = report.removed + 1 else report.errors = report.errors + 1 end
+  end)
+  return report
+end
+
+return _M
