@@ -24,7 +24,7 @@ local function engine(world, handler)
     self.added = self.added + 1
     self.open = self.open + 1
     self.peak = math.max(self.peak, self.open)
-    local data = job.file and read_range(job.file) or job.body or ""
+    local data = type(job.body) == "table" and read_range(job.body) or job.body or ""
     local answer = handler(job, data)
     answer.id, answer.at, answer.data = self.last, world.clock.now() + (answer.after or 0.01), data
     self.jobs[#self.jobs + 1] = answer
@@ -101,7 +101,8 @@ function _M.new(options)
 
   local function url(id, number)
     local expires = clock.now() + (options.url_life or 1000)
-    return { url = ("http://store/%s/%d?e=%.0f"):format(id, number, math.ceil(expires)), headers = {}, expires_at = expires }
+    return { url = ("http://store/%s/%d?e=%.0f"):format(id, number, math.ceil(expires)), headers = {},
+      expires_at = expires }
   end
 
   local driver = {

@@ -349,7 +349,7 @@ describe("an upload", function()
       local w = fake.new()
       local path = w.file("a", 50)
       assert(w.uploader():put { path = path })
-      local file = w.puts[1].job.file
+      local file = w.puts[1].job.body
       assert.equal(50, file.size)
       assert.equal(core.file_stat(path).mtime_ns, file.mtime_ns)
     end)

@@ -81,10 +81,14 @@ function _M.transport(hub)
       -- the same host.
       local leave, gate = _M.enter(hub, "calls to " .. host)
       local began = hub.clock.now()
+      local streamed = request.file or request.output
       local event = hub.loop:request {
-        method = request.method, url = request.url, headers = request.headers, body = request.body,
-        file = request.file, output = request.output, timeout = request.timeout or TIMEOUT,
-        stall_seconds = request.stall_seconds, max_response = request.max_response, checksum = request.checksum,
+        method = request.method, url = request.url, headers = request.headers,
+        body = request.file or request.body, output = request.output,
+        timeout = request.timeout or not streamed and TIMEOUT or nil,
+        -- A service that thinks for a while has not stalled.
+        stall_seconds = request.stall_seconds or not streamed and 0 or nil, max_response = request.max_response,
+        checksum = request.checksum,
       }
       if event.type == "done" then
         hub.skew:learn(host, event.headers.date, began, hub.clock.now())

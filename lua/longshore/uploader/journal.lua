@@ -155,9 +155,8 @@ end
 local function read(path)
   local file = io.open(path, "rb")
   if not file then return nil end
-  local found, note, lines = nil, nil, 0
+  local found, note
   for line in file:lines() do
-    lines = lines + 1
     local record = #line <= MAX_LINE + 16 and decode(line) or nil
     if record and record.t == "start" then
       found, note = nil, nil
@@ -174,9 +173,10 @@ local function read(path)
         crc32c = record.crc }
     end
   end
+  local size = file:seek("end")
   file:close()
   if found and found.session then return found end
-  if lines > 0 and not note then note = "the journal of an earlier try cannot be read; starting over" end
+  if size > 0 and not note then note = "the journal of an earlier try cannot be read; starting over" end
   return nil, note
 end
 

@@ -93,13 +93,14 @@ local function here(self)
 end
 
 --- Sends a job to the engine and waits for its end.
--- @tparam table job as `engine:add` takes it, and `on_progress(event)`
+-- @tparam table job as `engine:add` takes it
+-- @tparam[opt] function on_progress called with each `progress` event
 -- @treturn table the `done` or `failed` event
-function methods:request(job)
+function methods:request(job, on_progress)
   local task = here(self)
   local id, err = self.engine:add(job)
   if not id then return { type = "failed", error = errors.from(err), sent = 0 } end
-  self.jobs[id] = { task = task, on_progress = job.on_progress }
+  self.jobs[id] = { task = task, on_progress = on_progress }
   task.waiting = id
   return coroutine.yield()
 end

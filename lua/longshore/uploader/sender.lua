@@ -104,16 +104,15 @@ function _M.send(hub, upload, part)
       if not fresh then leave("failed") end
     until fresh
     local source = upload.source
-    local event = hub.loop:request {
+    local event = hub.loop:request({
       method = target.method, url = target.url, headers = target.headers, timeout = upload.part_timeout,
-      file = { path = source.path, offset = target.offset, length = target.length, size = source.size,
+      body = { path = source.path, offset = target.offset, length = target.length, size = source.size,
         mtime_ns = source.mtime_ns },
       checksum = true, fresh = damaged > 0 or nil,
-      on_progress = function(progress)
-        part.in_flight = math.min(part.length, target.offset - part.offset + progress.sent)
-        upload:progress()
-      end,
-    }
+    }, function(progress)
+      part.in_flight = math.min(part.length, target.offset - part.offset + progress.sent)
+      upload:progress()
+    end)
     local kind, problem, done = read(hub, upload, part, target, event)
     if event.type == "done" and kind ~= "ok" then
       local now = hub.clock.now()
