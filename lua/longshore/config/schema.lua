@@ -130,9 +130,12 @@ _M.rules = { kind = "table", fields = {
   } },
   cors = origins {},
   policy = { kind = "table", fields = {
-    max_size = { kind = "integer", optional = true, min = 1, max = 2 ^ 53 - 1 },
+    max_size = { kind = "integer", optional = true, min = 0, max = 2 ^ 53 - 1 },
+    part_size = { kind = "integer", optional = true, min = 1, max = 5 * GiB },
     url_seconds = { kind = "integer", optional = true, min = 1, max = 604800 },
-    upload_seconds = { kind = "integer", optional = true, min = 60, max = 31536000 },
+    download_seconds = { kind = "integer", optional = true, min = 1, max = 604800 },
+    upload_seconds = { kind = "integer", optional = true, min = 1, max = 315360000 },
+    layout = text(),
   } },
   log = { kind = "table", fields = {
     level = { kind = "string", default = "info", one_of = { "debug", "info", "warn", "error" } },

@@ -12,6 +12,7 @@
 --
 -- Room: nginx.
 -- @module longshore.nginx
+local cors = require "longshore.http.cors"
 local errors = require "longshore.errors"
 local registry = require "longshore.service.registry"
 local requests = require "longshore.http.request"
@@ -36,7 +37,8 @@ function _M.setup(options)
     if route.tunnel then tunnels[#tunnels + 1] = route end
   end
   state = {
-    path = options.config, broker = config.broker, tunnels = router.new(tunnels), waiting = 0,
+    path = options.config, broker = config.broker, tunnels = router.new(tunnels), cors = cors.new(config.cors),
+    waiting = 0,
   }
 end
 
@@ -48,7 +50,8 @@ local function per_worker()
   return state
 end
 
-local levels = { debug = ngx.DEBUG, info = ngx.INFO, warn = ngx.WARN, error = ngx.ERR }
+-- nginx's own start and stop are notices as well.
+local levels = { debug = ngx.INFO, info = ngx.NOTICE, warn = ngx.WARN, error = ngx.ERR }
 
 -- One line: the message, then the fields in a fixed order.
 local function log_line(line)
@@ -126,6 +129,7 @@ end
 
 local function refuse(request, err)
   local response, id = service.refuse(request.path, err, request.id)
+  state.cors:decorate(request, response.headers)
   log_line { level = response.status >= 500 and "warn" or "info", message = tostring(err),
     fields = { error_id = id, request_id = request.id, status = response.status, path = request.path } }
   return response
@@ -177,9 +181,16 @@ local refusals = {
 -- location that `error_page` names.
 function _M.refused()
   local row = refusals[ngx.status]
-  local err = row and errors.new(row[1], row[2], row[3]) or errors.new("internal", "nginx failed")
-  local path = (ngx.var.request_uri or "/"):match("^[^?]*")
-  return send(refuse({ path = path, id = requests.new_id("req_") }, err), ngx.req.get_method() == "HEAD")
+  if not row then
+    row = ngx.status >= 500 and { "internal", "nginx failed" }
+      or { "unsupported", "the request is not possible here", { status = ngx.status } }
+  end
+  local err = errors.new(row[1], row[2], row[3])
+  local request = {
+    path = (ngx.var.request_uri or "/"):match("^[^?]*"), id = requests.new_id("req_"),
+    headers = { origin = ngx.var.http_origin },
+  }
+  return send(refuse(request, err), ngx.req.get_method() == "HEAD")
 end
 
 local function janitor_turn(premature, self)

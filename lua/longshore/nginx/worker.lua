@@ -77,7 +77,9 @@ function _M.janitor(path)
   local report
   if app then report, err = app:janitor() end
   if report then
-    log("info", "janitor", report)
+    local busy = false
+    for _, count in pairs(report) do busy = busy or (type(count) == "number" and count > 0) end
+    log(busy and "info" or "debug", "janitor", report)
   else
     log("error", "janitor: " .. tostring(errors.from(err)))
   end

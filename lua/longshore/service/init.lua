@@ -65,7 +65,15 @@ local function build(config, parts)
     providers, err = build_providers(config, clock)
     if not providers then return nil, err end
   end
-  local policy = parts.policy or require("longshore.policy").new(config.policy)
+  local policy = parts.policy
+  if not policy then
+    local options = { log = parts.log }
+    for key, value in pairs(config.policy) do options[key] = value end
+    policy, err = require("longshore.policy").new(options)
+    if not policy then
+      return nil, errors.new(err.code, "policy." .. err.message, { field = "policy." .. tostring(err.field) })
+    end
+  end
   local broker = require("longshore.broker").new {
     store = store, providers = providers, policy = policy, clock = clock, log = parts.log,
     options = config.broker_options,

@@ -70,21 +70,10 @@ local function find_file(ctx)
   return errors.fail("not_found", "there is no such file", { word = "file_not_found" })
 end
 
--- Parts with bare tokens, each number once; the same number with two tokens is a mistake.
-local function bare_parts(list)
-  local parts, tokens = {}, {}
-  for _, part in ipairs(list or {}) do
-    local token = part.part_token:gsub('"', "")
-    local known = tokens[part.part_number]
-    if known and known ~= token then
-      return errors.fail("invalid", ("parts: part %d is listed with two different tokens"):format(part.part_number),
-        { field = "parts", reason = "value" })
-    end
-    if not known then
-      tokens[part.part_number] = token
-      parts[#parts + 1] = { number = part.part_number, token = token }
-    end
-  end
+-- Parts as the broker has them; it strips the tokens' quotes and takes a part that is listed twice.
+local function listed_parts(list)
+  local parts = {}
+  for i, part in ipairs(list or {}) do parts[i] = { number = part.part_number, token = part.part_token } end
   return parts
 end
 
@@ -92,12 +81,12 @@ local handlers = {}
 
 function handlers.initiate(ctx)
   local body = ctx.body
-  local ok, err = tunnel.check_file(ctx.settings, body.file_type, body.num_bytes)
+  local ok, err = tunnel.check_type(ctx.settings, body.file_type)
   if not ok then return nil, err end
   local upload, info = ctx.broker:initiate(ctx.actor, {
     service = "newton", filename = body.filename, content_type = body.file_type, size = body.num_bytes,
     resume = body.resume_if_started, provider = ctx.settings.bucket, signs_length = true,
-    part_size = ctx.settings.part_size,
+    part_size = ctx.settings.part_size, max_size = ctx.settings.max_size,
   })
   if not upload then return nil, info end
   local urls
@@ -118,11 +107,8 @@ end
 function handlers.checkpoint(ctx)
   local id, err = upload_id(ctx)
   if not id then return nil, err end
-  local parts
-  parts, err = bare_parts(ctx.body.parts)
-  if not parts then return nil, err end
   local count
-  count, err = ctx.broker:checkpoint(ctx.actor, id, parts)
+  count, err = ctx.broker:checkpoint(ctx.actor, id, listed_parts(ctx.body.parts))
   if not count then return named(err, "upload_not_found") end
   return responses.json(200, { num_checkpointed = count })
 end
@@ -130,13 +116,10 @@ end
 function handlers.complete(ctx)
   local id, err = upload_id(ctx)
   if not id then return nil, err end
-  local parts
-  parts, err = bare_parts(ctx.body.parts)
-  if not parts then return nil, err end
   local checksum = ctx.body.integrity_checksum
   local file
   file, err = ctx.broker:complete(ctx.actor, id, {
-    parts = parts, crc32c = checksum and core.crc32c_from_base64(checksum) or nil,
+    parts = listed_parts(ctx.body.parts), crc32c = checksum and core.crc32c_from_base64(checksum) or nil,
   })
   if not file then return named(err, "upload_not_found") end
   return responses.json(200, render.completed(file))

@@ -15,13 +15,12 @@ local _M = {}
 
 local CHUNK = 49152
 
---- Whether a file of this type and size may be uploaded.
+--- Whether a file of this type may be uploaded.
 -- @tparam table settings `config.services.newton`
 -- @tparam string file_type
--- @tparam[opt] number size
 -- @treturn boolean|nil
 -- @treturn table err
-function _M.check_file(settings, file_type, size)
+function _M.check_type(settings, file_type)
   if settings.file_types then
     local plain, known = requests.media_type(file_type), false
     for _, word in ipairs(settings.file_types) do known = known or word:lower() == plain end
@@ -30,10 +29,6 @@ function _M.check_file(settings, file_type, size)
         reason = "value", word = "invalid_file_type",
         suggestion = "Supported types: " .. table.concat(settings.file_types, ", ") })
     end
-  end
-  if size and size > settings.max_size then
-    return errors.fail("too_large", ("num_bytes: at most %.0f bytes are allowed"):format(settings.max_size),
-      { field = "num_bytes" })
   end
   return true
 end
@@ -50,7 +45,7 @@ local function chosen_part(ctx)
   _, err = validate.check(schema.file_type, file_type, "file_type")
   if err then return nil, err end
   local ok
-  ok, err = _M.check_file(ctx.settings, file_type)
+  ok, err = _M.check_type(ctx.settings, file_type)
   if not ok then return nil, err end
   if part.length > ctx.settings.form_max then
     return errors.fail("too_large", ("file: at most %.0f bytes are allowed in a form; initiate a direct upload instead")
