@@ -1,0 +1,39 @@
+--- Random names that nobody can guess.
+--
+-- Room: broker.
+-- @module longshore.broker.ids
+local core = require "longshore.core"
+
+local _M = {}
+
+local ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+--- Random characters of the base-32 alphabet (RFC 4648, small letters); 5 bits
+-- each.
+-- @tparam number n how many
+-- @treturn string
+function _M.characters(n)
+  local bytes = core.random(n)
+  return (bytes:gsub(".", function(c)
+    local i = c:byte() % 32 + 1 -- 256 is a multiple of 32: no bias
+    return ALPHABET:sub(i, i)
+  end))
+end
+
+--- A new id: a prefix and 26 characters, 130 random bits.
+-- @tparam string prefix such as "upl_"
+-- @treturn string
+function _M.new(prefix)
+  return prefix .. _M.characters(26)
+end
+
+--- Whether a text has the form of an id with this prefix.
+-- @param id anything
+-- @tparam string prefix
+-- @treturn boolean
+function _M.is(id, prefix)
+  return type(id) == "string" and #id == #prefix + 26 and id:sub(1, #prefix) == prefix
+    and not id:find("[^a-z2-7]", #prefix + 1)
+end
+
+return _M

@@ -1,0 +1,116 @@
+--- The broker's part_urls and checkpoint.
+--
+-- Room: broker.
+-- @module longshore.broker.parts
+local check = require "longshore.broker.check"
+
+local _M = {}
+
+local MAX_EXPIRES = 604800
+
+--- Where a part lies in the file.
+-- @tparam table row upload
+-- @tparam number number
+-- @treturn number offset, or nil when the size is not known
+function _M.part_offset(_, row, number)
+  return (number - 1) * row.part_size
+end
+
+--- How long a part is, or nil when the size is not known.
+function _M.part_length(_, row, number)
+  if not row.size then return nil end
+  if number < row.part_count then return row.part_size end
+  return row.size - (row.part_count - 1) * row.part_size
+end
+
+-- Numbers of the parts that are not recorded.
+local function missing(self, row)
+  local known, err = self.store:parts(row.id)
+  if not known then return nil, err end
+  local done, numbers = {}, {}
+  for _, part in ipairs(known) do done[part.number] = true end
+  for number = 1, row.part_count do
+    if not done[number] then numbers[#numbers + 1] = number end
+  end
+  return numbers
+end
+
+--- URLs to PUT parts to. Repeated numbers share one URL. A URL works until its
+-- `expires_at`, and never longer than the upload may.
+-- @tparam table actor
+-- @tparam string id of the upload
+-- @tparam[opt] {number,...} numbers default: all that are not recorded
+-- @treturn {{number,url,headers,offset,length,expires_at},...} in the order of
+-- `numbers`, or nil, err
+function _M.part_urls(self, actor, id, numbers)
+  check.actor(actor)
+  local ok, err = self:authorize(actor, "part_urls", "upload")
+  if not ok then return nil, err end
+  local row
+  row, err = self:running_upload(actor, id)
+  if not row then return nil, err end
+  if numbers then
+    numbers, err = check.numbers(numbers, row)
+  else
+    numbers, err = missing(self, row)
+  end
+  if not numbers then return nil, err end
+  local decision
+  decision, err = self.policy:decide("before_sign",
+    { actor = actor, upload = self:view_upload(row), numbers = numbers })
+  if not decision then return nil, err end
+  local provider
+  provider, err = self:provider(row.provider)
+  if not provider then return nil, err end
+
+  local parts, first = {}, {}
+  for _, number in ipairs(numbers) do
+    if not first[number] then
+      parts[#parts + 1] = { number = number, length = row.signs_length and self:part_length(row, number) or nil }
+      first[number] = #parts
+    end
+  end
+  if #parts == 0 then return {} end
+  local left = math.ceil(row.deadline - self.clock.now())
+  local signed
+  signed, err = provider:sign_parts {
+    key = row.key, upload_id = row.provider_upload_id, parts = parts,
+    expires = math.max(1, math.min(decision.url_seconds, left, MAX_EXPIRES)),
+  }
+  if not signed then return nil, err end
+  local answer = {}
+  for i, number in ipairs(numbers) do
+    local grant = signed[first[number]]
+    answer[i] = {
+      number = number, url = grant.url, headers = grant.headers, expires_at = grant.expires_at,
+      offset = self:part_offset(row, number), length = self:part_length(row, number),
+    }
+  end
+  return answer
+end
+
+--- Records that parts are in the store. A part recorded again replaces its token.
+-- @tparam table actor
+-- @tparam string id of the upload
+-- @tparam {{number=,token=},...} parts
+-- @treturn number how many different parts were recorded, or nil, err
+function _M.checkpoint(self, actor, id, parts)
+  check.actor(actor)
+  local ok, err = self:authorize(actor, "checkpoint", "upload")
+  if not ok then return nil, err end
+  local row
+  row, err = self:running_upload(actor, id)
+  if not row then return nil, err end
+  local list
+  list, err = check.parts(parts, row)
+  if not list then return nil, err end
+  local recorded
+  recorded, err = self.store:checkpoint(id, list, self.clock.now())
+  if recorded == nil then return nil, err end
+  if recorded then return #list end
+  row, err = self:running_upload(actor, id) -- what became of it meanwhile
+  if not row then return nil, err end
+  return self:state_error(row)
+end
+
+return _M

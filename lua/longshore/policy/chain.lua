@@ -1,0 +1,132 @@
+--- Runs the hooks of several policies one after the other.
+--
+-- A policy is a table of functions named as in `longshore.policy.contract`. A
+-- hook gets its context and answers
+--
+-- * nothing or `true`: allowed;
+-- * a table of rewrites: allowed, with these fields changed for all who come after;
+-- * `false` or `nil` with a reason (text, or a table with `code`, `message` and
+--   perhaps `status`, `field`, `retry_after`): refused; nobody after is asked.
+--
+-- A rewrite that the contract does not list, or of the wrong kind, and a hook
+-- that raises, refuse the request with an `internal` error that names hook and
+-- field; the reason goes to the log, not to the client.
+--
+-- Room: policy, no I/O.
+-- @module longshore.policy.chain
+local contract = require "longshore.policy.contract"
+local errors = require "longshore.errors"
+
+local _M = {}
+
+local methods = {}
+local mt = { __index = methods, __name = "longshore.policy" }
+
+-- Tables a hook could change are its own copies, two levels deep: enough for
+-- actor.rights and the fields of upload and file.
+local function copy(value, depth)
+  if type(value) ~= "table" then return value end
+  local new = {}
+  for k, v in pairs(value) do
+    new[k] = depth > 0 and copy(v, depth - 1) or v
+  end
+  return setmetatable(new, getmetatable(value))
+end
+
+local function broken(self, hook, name, reason)
+  self.log("error", "policy failed", { hook = hook, policy = name, reason = reason })
+  return errors.fail("internal", ("the upload policy failed in %s"):format(hook), { hook = hook })
+end
+
+local function refusal(hook, reason)
+  if type(reason) == "table" then
+    local fields = {}
+    for k, v in pairs(reason) do fields[k] = v end
+    fields.hook = hook
+    return errors.fail(tostring(reason.code or "forbidden"),
+      tostring(reason.message or "the policy does not allow this"), fields)
+  end
+  return errors.fail("forbidden", type(reason) == "string" and reason or "the policy does not allow this",
+    { hook = hook })
+end
+
+local function apply(self, hook, name, context, rewrites)
+  local allowed = contract.hooks[hook].rewrites or {}
+  for field, value in pairs(rewrites) do
+    local check = allowed[field]
+    if not check then
+      return broken(self, hook, name, ("%s may not be rewritten"):format(tostring(field)))
+    end
+    local ok, expected = check(value)
+    if not ok then
+      return broken(self, hook, name, ("%s: %s expected"):format(field, expected))
+    end
+    context[field] = value
+  end
+  return true
+end
+
+--- Asks every policy.
+-- @tparam string hook
+-- @tparam table context
+-- @treturn table the context with what was rewritten, or nil, err
+function methods:decide(hook, context)
+  assert(contract.hooks[hook], hook)
+  local decision = copy(context, 0)
+  for _, policy in ipairs(self.policies) do
+    local fn = policy[hook]
+    if fn then
+      local ok, answer, reason = pcall(fn, copy(decision, 2))
+      local err
+      if not ok then
+        ok, err = broken(self, hook, policy.name, tostring(answer))
+      elseif answer == false or (answer == nil and reason ~= nil) then
+        ok, err = refusal(hook, reason)
+      elseif type(answer) == "table" then
+        ok, err = apply(self, hook, policy.name, decision, answer)
+      elseif answer ~= nil and answer ~= true then
+        ok, err = broken(self, hook, policy.name, "answered a " .. type(answer))
+      end
+      if not ok then return nil, err end
+    end
+  end
+  return decision
+end
+
+--- Tells every policy; whatever they do, the others are told too.
+-- @tparam string hook
+-- @tparam table context
+function methods:notify(hook, context)
+  assert(contract.hooks[hook] and contract.hooks[hook].after, hook)
+  for _, policy in ipairs(self.policies) do
+    local fn = policy[hook]
+    if fn then
+      local ok, why = pcall(fn, copy(context, 2))
+      if not ok then
+        self.log("error", "policy failed", { hook = hook, policy = policy.name, reason = tostring(why) })
+      end
+    end
+  end
+end
+
+--- Makes a chain.
+-- @tparam {table,...} policies asked in this order; each may have a `name`
+-- @tparam[opt] function log (level, message, fields)
+-- @treturn table chain
+function _M.new(policies, log)
+  for i, policy in ipairs(policies) do
+    assert(type(policy) == "table", ("policy %d: table expected"):format(i))
+    for name, fn in pairs(policy) do
+      if name ~= "name" then
+        if not contract.hooks[name] then
+          error(("policy %s: there is no hook %q"):format(policy.name or i, tostring(name)), 2)
+        elseif type(fn) ~= "function" then
+          error(("policy %s: %s: function expected"):format(policy.name or i, name), 2)
+        end
+      end
+    end
+  end
+  return setmetatable({ policies = policies, log = log or function() end }, mt)
+end
+
+return _M
