@@ -24,8 +24,7 @@ local function check_host(text, host)
       return invalid(text, "the address in brackets is not IPv6")
     end
   elseif host:find("[^%w%.%-_]") then
-    return invalid(text, "the host has a character that no host name has"
-      .. (host:find(":", 1, true) and " (IPv6 addresses go in brackets)" or ""))
+    return invalid(text, "the host has a character that no host name has")
   end
   return true
 end
@@ -46,7 +45,10 @@ function _M.parse(text)
   local authority, prefix = rest:match("^([^/]*)(.*)$")
   if authority:find("@", 1, true) then return invalid(text, "keys do not belong into the URL") end
   local name, port = authority:match("^(%[[^%]]*%])(.*)$")
-  if not name then name, port = authority:match("^(.-)(:?%d*)$") end
+  if not name then
+    if authority:find(":.*:") then return invalid(text, "IPv6 addresses go in brackets") end
+    name, port = authority:match("^([^:]*)(.*)$")
+  end
   if port ~= "" then
     local number = tonumber(port:match("^:(%d+)$"))
     if not number or number < 1 or number > 65535 then return invalid(text, "the port is not 1 to 65535") end

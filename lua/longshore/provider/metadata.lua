@@ -134,6 +134,20 @@ function _M.read(headers, rule)
   return metadata
 end
 
+--- Value of Content-Disposition that makes a browser save under a name.
+-- @tparam string filename any UTF-8
+-- @treturn string
+function _M.disposition(filename)
+  local ascii = filename:gsub("[^\32-\126]", "_"):gsub('["\\]', "_")
+  local value = ('attachment; filename="%s"'):format(ascii)
+  if ascii ~= filename then
+    value = value .. "; filename*=UTF-8''" .. filename:gsub("[^%w%-%._~]", function(c)
+      return ("%%%02X"):format(c:byte())
+    end)
+  end
+  return value
+end
+
 --- Whether a rule of this name exists.
 -- @tparam string rule
 -- @treturn boolean

@@ -1,0 +1,162 @@
+--- Presigned URLs: what is granted to somebody else, for a while.
+--
+-- Each answer is `{method, url, headers, expires_at, expires, clamped}`:
+-- `headers` are those the client must send exactly so (Content-Length is signed
+-- but not among them: HTTP libraries set it, from a body of that length);
+-- `expires_at` is by the clock here; `clamped` is true when the credentials end
+-- before the wish.
+--
+-- Nothing but what is asked for is signed: no checksum of a body not yet known,
+-- nothing moved into the query that a store would then not check.
+--
+-- Room: provider, no I/O but the renewal of credentials.
+-- @module longshore.provider.s3.sign
+local errors = require "longshore.errors"
+local json = require "longshore.json"
+local metadata = require "longshore.provider.metadata"
+
+local _M = {}
+
+local DEFAULT_EXPIRES = 3600
+
+local function invalid(field, why)
+  return errors.fail("invalid", ("%s: %s"):format(field, why), { field = field })
+end
+
+local function whole(value, low, high)
+  return type(value) == "number" and value == math.floor(value) and value >= low and value <= high
+end
+
+-- Checks a number and a length of a part against the store's limits.
+local function check_part(profile, number, length)
+  if not whole(number, 1, profile.max_parts) then
+    return invalid("number", ("a part number is 1 to %d"):format(profile.max_parts))
+  end
+  if length ~= nil then
+    if not whole(length, 0, 2 ^ 53) then return invalid("length", "a whole number of bytes expected") end
+    if length > profile.max_part then
+      return errors.fail("too_large", ("length: a part has at most %.0f bytes here"):format(profile.max_part),
+        { field = "length" })
+    end
+  end
+  return true
+end
+
+local function answer(grant, method, url, headers)
+  return {
+    method = method, url = url, headers = headers or {}, expires_at = grant.expires_at, expires = grant.expires,
+    clamped = grant.clamped,
+  }
+end
+
+local function presign(self, method, o)
+  local grant, err = self.client:grant(o.expires or DEFAULT_EXPIRES, self.profile.max_expires)
+  if not grant then return nil, err end
+  local address = self.client.public_address
+  local url
+  url, err = grant.signer:presign {
+    method = method, scheme = address.scheme, host = address.host, path = address.root .. o.key,
+    query = o.query or {}, headers = o.signed or {}, expires = grant.expires, time = grant.time,
+  }
+  if not url then return nil, errors.from(err) end
+  return answer(grant, method, url, o.headers)
+end
+
+--- Signs the upload of one part.
+-- @tparam table o `key`, `upload_id`, `number`, `length` (signed when given),
+--   `expires` (seconds, default 3600)
+-- @treturn table|nil answer
+-- @treturn[opt] table err
+function _M:sign_part(o)
+  local list, err = self:sign_parts {
+    key = o.key, upload_id = o.upload_id, parts = { { number = o.number, length = o.length } }, expires = o.expires,
+  }
+  if not list then return nil, err end
+  return list[1]
+end
+
+--- Signs many parts at once.
+-- @tparam table o `key`, `upload_id`, `parts` (list of `{number=, length=}`), `expires`
+-- @treturn table|nil list of answers, each with its `number`
+-- @treturn[opt] table err
+function _M:sign_parts(o)
+  local key, err = self:full_key(o.key)
+  if not key then return nil, err end
+  assert(type(o.upload_id) == "string" and o.upload_id ~= "", "upload_id: string expected")
+  for _, part in ipairs(o.parts) do
+    local ok, why = check_part(self.profile, part.number, part.length)
+    if not ok then return nil, why end
+  end
+  local grant
+  grant, err = self.client:grant(o.expires or DEFAULT_EXPIRES, self.profile.max_expires)
+  if not grant then return nil, err end
+  local address = self.client.public_address
+  local urls
+  urls, err = grant.signer:presign_parts {
+    scheme = address.scheme, host = address.host, path = address.root .. key, upload_id = o.upload_id,
+    parts = o.parts, expires = grant.expires, time = grant.time,
+  }
+  if not urls then return nil, errors.from(err) end
+  local list = {}
+  for i, part in ipairs(o.parts) do
+    list[i] = answer(grant, "PUT", urls[i])
+    list[i].number = part.number
+  end
+  return list
+end
+
+-- The name as clients should send it.
+local function pretty(name)
+  if name:find("^x%-") then return name end
+  return (name:gsub("%f[%a]%l", string.upper))
+end
+
+--- Signs the upload of a whole object.
+-- @tparam table o `key`, `length` and `content_type` (signed when given),
+--   `metadata`, `headers` (further headers to sign), `expires`
+-- @treturn table|nil answer
+-- @treturn[opt] table err
+function _M:sign_put(o)
+  local key, err = self:full_key(o.key)
+  if not key then return nil, err end
+  local signed
+  signed, err = metadata.headers(o.metadata, { rule = self.metadata_rule, limit = self.profile.max_metadata })
+  if not signed then return nil, err end
+  for name, value in pairs(o.headers or {}) do signed[name:lower()] = value end
+  if o.content_type then signed["content-type"] = o.content_type end
+  local send = {}
+  for name, value in pairs(signed) do
+    if type(value) ~= "string" or value:find("%c") or name:find("[^%w%-_]") then
+      return invalid("headers", ("%q cannot be sent as a header"):format(name))
+    end
+    -- Signers fold spaces; what is sent has to be what was signed.
+    value = value:gsub("^ +", ""):gsub(" +$", ""):gsub("  +", " ")
+    signed[name] = value
+    send[pretty(name)] = value
+  end
+  if o.length ~= nil then
+    if not whole(o.length, 0, 2 ^ 53) then return invalid("length", "a whole number of bytes expected") end
+    if o.length > self.profile.max_put then
+      return errors.fail("too_large", ("length: a single PUT has at most %.0f bytes here"):format(self.profile.max_put),
+        { field = "length" })
+    end
+    signed["content-length"] = json.number(o.length)
+  end
+  return presign(self, "PUT", { key = key, signed = signed, headers = send, expires = o.expires })
+end
+
+--- Signs a download.
+-- @tparam table o `key`, `filename` (to save under), `content_type` (to answer
+--   with), `method` (GET or HEAD), `expires`
+-- @treturn table|nil answer
+-- @treturn[opt] table err
+function _M:sign_get(o)
+  local key, err = self:full_key(o.key)
+  if not key then return nil, err end
+  return presign(self, o.method or "GET", { key = key, expires = o.expires, query = {
+    ["response-content-disposition"] = o.filename and metadata.disposition(o.filename) or nil,
+    ["response-content-type"] = o.content_type,
+  } })
+end
+
+return _M
