@@ -106,7 +106,7 @@ local rows = {
   },
   scaleway = {
     title = "Scaleway Object Storage", endpoint = "https://s3.{region}.scw.cloud", region = "fr-par",
-    max_parts = 1000, max_object = 5 * TiB,
+    max_parts = 1000, max_object = 1000 * 5 * GiB,
   },
   storj = {
     title = "Storj", endpoint = "https://gateway.storjshare.io", region = "us-1", path_style = true,

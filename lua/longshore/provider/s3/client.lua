@@ -62,10 +62,16 @@ function methods:now()
   return self.clock.now() + self.offset
 end
 
--- Learns from an answer's Date how far the clock here is off.
+-- Learns from an answer's Date how far the clock here is off: by as much as the
+-- date lies outside of the time that the request took.
 local function learn(self, date, before, after)
   if not self.learn_clock or not date then return nil end
-  local measured = date + 0.5 - (before + after) / 2
+  local measured = 0
+  if date + 1 < before then
+    measured = date + 0.5 - before
+  elseif date > after then
+    measured = date + 0.5 - after
+  end
   if math.abs(measured) <= SKEW_NOTICED then
     self.offset = 0
   elseif math.abs(measured - self.offset) > 2 then
