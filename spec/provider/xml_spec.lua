@@ -8,8 +8,8 @@ end
 
 describe("longshore.provider.xml", function()
   it("reads elements, text and nesting", function()
-    local root = assert(xml.read('<?xml version="1.0" encoding="UTF-8"?>\n<A xmlns="http://x/"><B>1</B><C/><B> two </B>' ..
-      "<D><E>x</E></D></A>\n"))
+    local root = assert(xml.read('<?xml version="1.0" encoding="UTF-8"?>\n<A xmlns="http://x/"><B>1</B><C/>' ..
+      "<B> two </B><D><E>x</E></D></A>\n"))
     assert.equal("A", root.name)
     assert.equal("1", root:get("B"))
     assert.equal("", root:get("C"))
