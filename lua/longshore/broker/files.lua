@@ -89,12 +89,12 @@ end
 --- A URL to download a finished file with.
 -- @tparam table actor
 -- @tparam string id
--- @treturn table `url`, `expires_at`, or nil, err: `conflict` when it is not finished
+-- @treturn table `url`, `expires_at`, or nil, err: `state` when it is not finished
 function _M.download(self, actor, id)
   local row, err = load_file(self, actor, id, "download", "read")
   if not row then return nil, err end
   if not row.key then
-    return errors.fail("conflict", row.state == "corrupt" and "the file is corrupt; upload it again"
+    return errors.fail("state", row.state == "corrupt" and "the file is corrupt; upload it again"
       or "the file is not uploaded yet", { state = row.state })
   end
   local decision

@@ -233,7 +233,8 @@ function _M.initiate(self, actor, request)
   decision, err = self.policy:decide("before_initiate", {
     actor = actor, operation = r.operation, service = r.service, filename = r.filename,
     content_type = r.content_type, size = r.size, max_size = r.max_size, metadata = r.metadata,
-    part_size = r.part_size, resume = r.resume, provider = r.provider, file_id = ids.new("fil_"), upload_id = ids.new("upl_"),
+    part_size = r.part_size, resume = r.resume, provider = r.provider,
+    file_id = ids.new("fil_"), upload_id = ids.new("upl_"),
   })
   if not decision then return nil, err end
 
