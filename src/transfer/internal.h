@@ -18,8 +18,7 @@
 
 #include <curl/curl.h>
 
-#define LST_RECEIVE_BUFFER 16384     /* libcurl's, per connection */
-#define LST_RECEIVE_BUFFER_FILE 262144
+#define LST_RECEIVE_BUFFER 65536     /* libcurl's, per connection */
 #define LST_SALVAGE 65536            /* most bytes read from a dead socket */
 #define LST_UNREAD_MAX 1024          /* no new jobs above so many unread events */
 #define LST_TICK 0.1                 /* seconds between looks at the counters */
@@ -75,7 +74,10 @@ struct lst_job {
   uint64_t sink_position;
   uint32_t received_crc32c;
   lst_answer answer;
-  bool paused;              /* waiting for the bandwidth cap */
+  int fd;                   /* libcurl's socket while one is known, or -1 */
+  bool paused;              /* waiting for the bandwidth cap ... */
+  bool throttled;           /* ... or did so since the watchdog last looked */
+  double started_at;
   double stall_at;          /* when the watchdog last looked ... */
   uint64_t stall_moved;     /* ... and what had moved by then */
 
@@ -97,14 +99,6 @@ struct lst_slot {
   char why[CURL_ERROR_SIZE];
 };
 
-/* Bytes found in a socket that libcurl closed: perhaps an early answer. */
-typedef struct lst_leftover {
-  struct lst_leftover *next;
-  unsigned port;            /* the local one: which connection it was */
-  size_t size;
-  char data[];
-} lst_leftover;
-
 /* One libcurl multi handle and the thread that runs it (none when inline). */
 struct lst_loop {
   lst_engine *engine;
@@ -113,7 +107,9 @@ struct lst_loop {
   unsigned index;
   unsigned active;          /* guarded by the engine's lock */
   unsigned paused;
-  lst_leftover *leftovers;
+  int *sockets;             /* open ones that libcurl asked for */
+  size_t socket_count;
+  size_t socket_room;
   double ticked_at;
   bool running;             /* there is a thread to join */
   pthread_t thread;
@@ -163,6 +159,13 @@ LS_MUST_CHECK
 ls_code lst_slot_setup(lst_slot *slot);
 LS_MUST_CHECK
 ls_code lst_request_setup(lst_slot *slot, lst_job *job);
+
+/* socket.c: libcurl's sockets pass through our hands, so that a job knows its
+ * own: for the bytes that still wait in it, and for the answer that lies in
+ * it when sending fails. */
+LS_MUST_CHECK
+ls_code lst_socket_setup(lst_slot *slot);
+uint64_t lst_socket_waiting(const lst_job *job);
 
 /* verdict.c: what a finished transfer means; fills the job's end. */
 void lst_verdict(lst_slot *slot, lst_job *job, CURLcode result);

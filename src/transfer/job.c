@@ -89,8 +89,9 @@ static const char *check_url(const lst_request *r)
   if(n > 65535)
     return "url: longer than 65535 bytes";
   for(i = scheme + 3; i < n; i++) {
-    if((unsigned char)p[i] <= 0x20 || p[i] == 0x7f)
-      return "url: spaces and control characters must be percent-encoded";
+    if((unsigned char)p[i] <= 0x20 || (unsigned char)p[i] >= 0x7f)
+      return "url: spaces, control characters and non-ASCII bytes must be "
+        "percent-encoded";
     if(p[i] == '#')
       return "url: a fragment (#...) cannot be sent";
   }
@@ -253,7 +254,7 @@ ls_code lst_job_new(const lst_options *defaults, const lst_request *r,
   job = calloc(1, sizeof(*job));
   if(!job)
     return LS_ENOMEM;
-  job->source.fd = job->sink.fd = -1;
+  job->source.fd = job->sink.fd = job->fd = -1;
   lst_answer_init(&job->answer, r->has_max_response ? r->max_response :
                   defaults->max_response);
   copy_numbers(job, defaults, r);

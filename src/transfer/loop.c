@@ -27,16 +27,6 @@ ls_code lst_loop_init(lst_loop *loop, lst_engine *engine, unsigned index)
   return LS_OK;
 }
 
-static void drop_leftovers(lst_loop *loop)
-{
-  while(loop->leftovers) {
-    lst_leftover *l = loop->leftovers;
-
-    loop->leftovers = l->next;
-    free(l);
-  }
-}
-
 /* Takes a job off its slot; its body's file is closed at once, whatever
  * becomes of its event. */
 static void detach(lst_slot *slot)
@@ -48,6 +38,7 @@ static void detach(lst_slot *slot)
   if(job->paused)
     slot->loop->paused--;
   job->paused = false;
+  job->fd = -1;
   lst_source_close(&job->source);
 }
 
@@ -65,7 +56,8 @@ void lst_loop_free(lst_loop *loop)
   if(loop->multi)
     curl_multi_cleanup(loop->multi);
   loop->multi = NULL;
-  drop_leftovers(loop);
+  free(loop->sockets);
+  loop->sockets = NULL;
 }
 
 static lst_slot *idle_slot(lst_loop *loop)
@@ -111,7 +103,7 @@ static void start(lst_loop *loop, lst_job *job)
   }
   if(slot) {
     slot->job = job;
-    job->stall_at = now;
+    job->started_at = job->stall_at = now;
     if(curl_multi_add_handle(loop->multi, slot->easy) == CURLM_OK)
       return;
     slot->job = NULL;
@@ -122,14 +114,19 @@ static void start(lst_loop *loop, lst_job *job)
   lst_engine_finish(loop, job);
 }
 
-/* Notes how far a job came: for progress, and for the engine's totals. */
+/* Notes how far a job came: for progress, the watchdog and the totals. What
+ * still waits in the socket has not gone anywhere yet. */
 static void count(lst_slot *slot)
 {
   lst_job *job = slot->job;
   curl_off_t n = 0;
 
-  if(curl_easy_getinfo(slot->easy, CURLINFO_SIZE_UPLOAD_T, &n) == CURLE_OK)
-    atomic_store(&job->sent, (uint64_t)n);
+  if(curl_easy_getinfo(slot->easy, CURLINFO_SIZE_UPLOAD_T, &n) == CURLE_OK) {
+    uint64_t waiting = lst_socket_waiting(job);
+
+    atomic_store(&job->sent,
+                 (uint64_t)n > waiting ? (uint64_t)n - waiting : 0);
+  }
   if(curl_easy_getinfo(slot->easy, CURLINFO_SIZE_DOWNLOAD_T, &n) == CURLE_OK)
     atomic_store(&job->received, (uint64_t)n);
 }
@@ -153,7 +150,8 @@ static bool stalled(lst_job *job, double now)
 
   if(job->stall_seconds <= 0)
     return false;
-  if(job->paused || moved < job->stall_moved) {
+  if(job->throttled || moved < job->stall_moved) {
+    job->throttled = job->paused;
     job->stall_at = now;
     job->stall_moved = moved;
     return false;
@@ -257,7 +255,6 @@ static bool collect(lst_loop *loop)
     lst_engine_finish(loop, job);
     any = true;
   }
-  drop_leftovers(loop);
   return any;
 }
 

@@ -4,15 +4,11 @@
 #include "../core/crc32c.h"
 
 #include <string.h>
-#include <sys/socket.h>
-#include <netinet/in.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 /* Not enough budget now: libcurl stops asking until the loop says go on. */
 static void pause_job(lst_slot *slot)
 {
-  slot->job->paused = true;
+  slot->job->paused = slot->job->throttled = true;
   slot->loop->paused++;
 }
 
@@ -43,13 +39,16 @@ static size_t on_read(char *to, size_t size, size_t count, void *arg)
   return n;
 }
 
-/* The request starts over on another connection: so does its checksum, and
- * whatever had come back is void. */
+/* The request starts over, because a kept-alive connection died before an
+ * answer came: so does its checksum. Where repeating could do a thing twice
+ * that is left to the caller. */
 static int on_seek(void *arg, curl_off_t offset, int origin)
 {
   lst_slot *slot = arg;
+  const char *method = slot->job->method;
 
-  if(origin != SEEK_SET || offset)
+  if(origin != SEEK_SET || offset ||
+     !strcmp(method, "POST") || !strcmp(method, "PATCH"))
     return CURL_SEEKFUNC_FAIL;
   slot->job->position = 0;
   slot->job->crc32c = 0;
@@ -64,6 +63,8 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
   size_t n = size * count;
   ls_code code = lst_answer_line(&job->answer, line, n);
 
+  if(!job->first_byte)
+    job->first_byte = lst_now() - job->started_at;
   if(code == LS_OK)
     return n;
   if(code == LS_ELIMIT)
@@ -127,42 +128,6 @@ static size_t on_write(char *data, size_t size, size_t count, void *arg)
   return n;
 }
 
-/* Closes a socket for libcurl. When a server answers early and closes, its
- * reset can make our sending fail while the answer lies unread in the socket:
- * libcurl reports the failed send and throws the answer away. It is kept here
- * for the verdict. */
-static int on_close(void *arg, curl_socket_t fd)
-{
-  lst_loop *loop = arg;
-  struct sockaddr_storage address;
-  socklen_t length = sizeof(address);
-  unsigned port = 0;
-  char byte;
-
-  if(recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 1 && byte == 'H' &&
-     !getsockname(fd, (struct sockaddr *)&address, &length)) {
-    lst_leftover *l = malloc(sizeof(*l) + LST_SALVAGE);
-
-    if(address.ss_family == AF_INET)
-      port = ntohs(((struct sockaddr_in *)&address)->sin_port);
-    else if(address.ss_family == AF_INET6)
-      port = ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
-    if(l) {
-      ssize_t got = 0;
-
-      l->size = 0;
-      while(l->size < LST_SALVAGE &&
-            (got = recv(fd, l->data + l->size, LST_SALVAGE - l->size,
-                        MSG_DONTWAIT)) > 0)
-        l->size += (size_t)got;
-      l->port = port;
-      l->next = loop->leftovers;
-      loop->leftovers = l;
-    }
-  }
-  return close(fd);
-}
-
 #define SET(option, value) \
   do { \
     if(curl_easy_setopt(easy, option, value) != CURLE_OK) \
@@ -224,9 +189,10 @@ ls_code lst_slot_setup(lst_slot *slot)
   SET(CURLOPT_HEADERDATA, slot);
   SET(CURLOPT_WRITEFUNCTION, on_write);
   SET(CURLOPT_WRITEDATA, slot);
-  SET(CURLOPT_CLOSESOCKETFUNCTION, on_close);
-  SET(CURLOPT_CLOSESOCKETDATA, slot->loop);
+  SET(CURLOPT_BUFFERSIZE, (long)LST_RECEIVE_BUFFER);
   SET(CURLOPT_PRIVATE, slot);
+  if(lst_socket_setup(slot) != LS_OK)
+    return LS_ENOMEM;
   return set_security(easy, o);
 }
 
@@ -255,7 +221,5 @@ ls_code lst_request_setup(lst_slot *slot, lst_job *job)
   SET(CURLOPT_HTTPHEADER, job->headers);
   SET(CURLOPT_TIMEOUT_MS, (long)(job->timeout * 1000));
   SET(CURLOPT_FRESH_CONNECT, job->fresh ? 1L : 0L);
-  SET(CURLOPT_BUFFERSIZE, job->has_sink ? (long)LST_RECEIVE_BUFFER_FILE :
-      (long)LST_RECEIVE_BUFFER);
   return LS_OK;
 }

@@ -3,11 +3,11 @@
  * Room: src/transfer. Plain C over libcurl multi, no Lua. A job is one HTTP
  * request whose body is nothing, a string, or a byte range of a file; an
  * event says how far it came or how it ended. The engine opens connections,
- * reads, checksums, limits, times out and reports. It never repeats a request
- * that a server may have seen, follows no redirect and decides nothing:
- * retries belong to the caller. (libcurl itself sends a request again on a
- * fresh connection when a kept-alive one turned out to be dead before a
- * single byte came back; the checksum then starts over.)
+ * reads, checksums, limits, times out and reports. It follows no redirect and
+ * decides nothing: retries belong to the caller. (One is libcurl's own: when
+ * a kept-alive connection turns out to be dead before a byte of an answer
+ * came, the request goes out again on a fresh one, and its checksum starts
+ * over; a POST or PATCH whose body had begun is not repeated but fails.)
  *
  * On the wire: the URL byte for byte as given, HTTP/1.1, http and https only,
  * TLS always verified, no `Expect: 100-continue` unless the job asks for it

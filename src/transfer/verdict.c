@@ -42,13 +42,14 @@ static const struct meaning meanings[] = {
   { CURLE_USE_SSL_FAILED, "tls", false, "TLS is not usable" },
   { CURLE_SSL_CONNECT_ERROR, "tls", true, "the TLS handshake failed" },
   { CURLE_URL_MALFORMAT, "invalid", false, "the URL is not well formed" },
-  { CURLE_UNSUPPORTED_PROTOCOL, "invalid", false,
-    "the URL's protocol is not supported" },
+  /* The scheme was checked before; this is an answer without status line. */
+  { CURLE_UNSUPPORTED_PROTOCOL, "network", true,
+    "the answer is not an HTTP answer" },
   { CURLE_OUT_OF_MEMORY, "internal", true, "out of memory" },
   { CURLE_FILESIZE_EXCEEDED, "too_large", false, "the answer is too large" },
   { CURLE_WEIRD_SERVER_REPLY, "network", true,
     "the answer is not an HTTP answer" },
-  { CURLE_UNSUPPORTED_PROTOCOL, NULL, false, NULL }
+  { CURLE_OK, NULL, false, NULL }
 };
 
 static double seconds(CURL *easy, CURLINFO info)
@@ -93,36 +94,14 @@ static void curl_error(lst_slot *slot, lst_job *job, CURLcode result)
                 job->target);
 }
 
-/* Looks among what was left in closed sockets for the early answer to this
- * job. Which connection is known by its local port. */
-static bool salvage(lst_slot *slot, lst_job *job)
-{
-  lst_leftover *l;
-  long port = 0;
-
-  if(job->answer.status ||
-     curl_easy_getinfo(slot->easy, CURLINFO_LOCAL_PORT, &port) != CURLE_OK)
-    return false;
-  for(l = slot->loop->leftovers; l; l = l->next)
-    if(l->port == (unsigned)port && port)
-      break;
-  if(!l || lst_answer_salvage(&job->answer, l->data, l->size) != LS_OK)
-    return false;
-  job->received_crc32c = 0;
-  atomic_store(&job->received, (uint64_t)job->answer.body.size);
-  return true;
-}
-
 /* Whether the failure came after a final answer that explains it: the server
  * refused the request before it had the whole body, and hung up. */
-static bool answered_early(lst_slot *slot, lst_job *job, CURLcode result)
+static bool answered_early(const lst_job *job, CURLcode result)
 {
   if(result != CURLE_SEND_ERROR && result != CURLE_RECV_ERROR &&
      result != CURLE_PARTIAL_FILE && result != CURLE_GOT_NOTHING)
     return false;
-  if(!job->answer.complete && !salvage(slot, job))
-    return false;
-  return job->answer.status >= 300 &&
+  return job->answer.complete && job->answer.status >= 300 &&
     atomic_load(&job->sent) < job->length;
 }
 
@@ -144,11 +123,10 @@ void lst_verdict(lst_slot *slot, lst_job *job, CURLcode result)
   if(curl_easy_getinfo(easy, CURLINFO_SIZE_DOWNLOAD_T, &moved) == CURLE_OK)
     atomic_store(&job->received, (uint64_t)moved);
   job->connect = tls > 0 ? tls : seconds(easy, CURLINFO_CONNECT_TIME_T);
-  job->first_byte = seconds(easy, CURLINFO_STARTTRANSFER_TIME_T);
-  job->total = seconds(easy, CURLINFO_TOTAL_TIME_T);
+  job->total = lst_now() - job->started_at;
 
   if(!job->error.code && result != CURLE_OK &&
-     !answered_early(slot, job, result))
+     !answered_early(job, result))
     curl_error(slot, job, result);
   else if(!job->error.code && job->answer.status < 300 &&
           atomic_load(&job->sent) < job->length)

@@ -1,0 +1,148 @@
+/* Libcurl's sockets, opened and closed here. Room: src/transfer.
+ *
+ * Libcurl does not say which socket a transfer uses. It does say, before each
+ * request, the local port of its connection; comparing that with the sockets
+ * it asked for tells.
+ */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <linux/sockios.h>
+
+static curl_socket_t on_open(void *arg, curlsocktype purpose,
+                             struct curl_sockaddr *address)
+{
+  lst_loop *loop = arg;
+  int fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
+                  address->protocol);
+
+  (void)purpose;
+  if(fd < 0)
+    return CURL_SOCKET_BAD;
+  if(loop->socket_count == loop->socket_room) {
+    size_t room = loop->socket_room ? loop->socket_room * 2 : 16;
+    int *grown = realloc(loop->sockets, room * sizeof(*grown));
+
+    /* Without an entry the socket works, only less is known of it. */
+    if(!grown)
+      return fd;
+    loop->sockets = grown;
+    loop->socket_room = room;
+  }
+  loop->sockets[loop->socket_count++] = fd;
+  return fd;
+}
+
+/* Reads the answer out of a socket whose sending side failed: the server
+ * refused early, closed, and its reset overtook our reading. Over TLS it
+ * cannot be read any more at this point. */
+static void salvage(lst_job *job, int fd)
+{
+  char byte;
+  char *data;
+  size_t size = 0;
+  ssize_t got;
+
+  if(job->answer.status ||
+     recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) != 1 || byte != 'H')
+    return;
+  data = malloc(LST_SALVAGE);
+  if(!data)
+    return;
+  while(size < LST_SALVAGE &&
+        (got = recv(fd, data + size, LST_SALVAGE - size, MSG_DONTWAIT)) > 0)
+    size += (size_t)got;
+  if(lst_answer_salvage(&job->answer, data, size) == LS_OK)
+    job->first_byte = lst_now() - job->started_at;
+  free(data);
+}
+
+static int on_close(void *arg, curl_socket_t fd)
+{
+  lst_loop *loop = arg;
+  lst_slot *slot;
+  size_t i;
+
+  for(slot = loop->slots; slot; slot = slot->next)
+    if(slot->job && slot->job->fd == fd) {
+      salvage(slot->job, fd);
+      slot->job->fd = -1;
+    }
+  for(i = 0; i < loop->socket_count; i++)
+    if(loop->sockets[i] == fd) {
+      loop->sockets[i] = loop->sockets[--loop->socket_count];
+      break;
+    }
+  return close(fd);
+}
+
+#if LIBCURL_VERSION_NUM >= 0x075000
+static bool is_local(int fd, const char *address, int port)
+{
+  struct sockaddr_storage a;
+  socklen_t length = sizeof(a);
+  const void *ip = &((struct sockaddr_in *)&a)->sin_addr;
+  in_port_t its_port;
+  char text[INET6_ADDRSTRLEN];
+
+  if(getsockname(fd, (struct sockaddr *)&a, &length))
+    return false;
+  its_port = ((struct sockaddr_in *)&a)->sin_port;
+  if(a.ss_family == AF_INET6) {
+    ip = &((struct sockaddr_in6 *)&a)->sin6_addr;
+    its_port = ((struct sockaddr_in6 *)&a)->sin6_port;
+  }
+  return ntohs(its_port) == port &&
+    inet_ntop(a.ss_family, ip, text, sizeof(text)) && !strcmp(text, address);
+}
+
+static int on_request(void *arg, char *remote_address, char *local_address,
+                      int remote_port, int port)
+{
+  lst_slot *slot = arg;
+  lst_loop *loop = slot->loop;
+  size_t i;
+
+  (void)remote_address;
+  (void)remote_port;
+  slot->job->fd = -1;
+  for(i = 0; i < loop->socket_count; i++)
+    if(is_local(loop->sockets[i], local_address, port))
+      slot->job->fd = loop->sockets[i];
+  return CURL_PREREQFUNC_OK;
+}
+#endif
+
+ls_code lst_socket_setup(lst_slot *slot)
+{
+  CURL *easy = slot->easy;
+  bool ok =
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open) == CURLE_OK &&
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, slot->loop) == CURLE_OK &&
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close) ==
+      CURLE_OK &&
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, slot->loop) == CURLE_OK;
+
+#if LIBCURL_VERSION_NUM >= 0x075000
+  ok = ok &&
+    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request) == CURLE_OK &&
+    curl_easy_setopt(easy, CURLOPT_PREREQDATA, slot) == CURLE_OK;
+#endif
+  return ok ? LS_OK : LS_ENOMEM;
+}
+
+uint64_t lst_socket_waiting(const lst_job *job)
+{
+  int n = 0;
+
+  if(job->fd < 0 || ioctl(job->fd, SIOCOUTQ, &n) || n < 0)
+    return 0;
+  return (uint64_t)n;
+}
