@@ -99,6 +99,14 @@ _M.rules = { kind = "table", fields = {
     workers = { kind = "integer", default = 1, min = 1, max = 256 },
     threads = { kind = "integer", default = 8, min = 1, max = 256 },
     queue = { kind = "integer", default = 256, min = 0, max = 65536 },
+    queue_seconds = seconds(30, 3600),
+    -- S3's own is 5 MiB; specs take less.
+    min_part = { kind = "integer", default = 5 * MiB, min = 0, max = 5 * GiB },
+    -- The janitor: how often it looks, how long replaced data stays, and when
+    -- what a dead request left behind counts as dead.
+    sweep_seconds = seconds(10, 86400),
+    grace_seconds = { kind = "integer", default = 60, min = 0, max = 86400 },
+    stale_seconds = seconds(3600, 604800),
     credentials = { kind = "list", optional = true, min = 1, each = credentials },
     buckets = { kind = "list", default = { "longshore" }, min = 1, each = { kind = "string", check = bucket_name } },
     cors = origins { "*" },

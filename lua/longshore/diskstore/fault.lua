@@ -15,6 +15,7 @@ local _M = {}
 local table_of = {
   AccessDenied = { 403, "Access Denied" },
   AccessControlListNotSupported = { 400, "This store has no access control lists; the only ACL is private." },
+  AccessForbidden = { 403, "This cross-origin request is not allowed." },
   AuthorizationHeaderMalformed = { 400, "The authorization header is malformed." },
   AuthorizationQueryParametersError = { 400, "The authorization query parameters are malformed." },
   BadDigest = { 400, "The checksum you specified did not match what we received." },

@@ -6,6 +6,9 @@
 -- - `pending/` and `spool/`: what has not changed for `stale` seconds belongs
 --   to a request that died; the object never became visible.
 --
+-- A host that has just started knows that nothing older than itself is alive
+-- (`dead_before`), and need not wait.
+--
 -- It may run at any time, beside requests and beside itself.
 --
 -- Room: diskstore.
@@ -64,8 +67,8 @@ end
 
 --- One round.
 -- @tparam table store
--- @tparam[opt] table options grace (seconds, 60), stale (seconds, 3600), in_use(id) -> boolean, limit (how
--- many things are looked at)
+-- @tparam[opt] table options grace (seconds, 60), stale (seconds, 3600), dead_before (seconds since 1970),
+-- in_use(id) -> boolean, limit (how many things are looked at)
 -- @treturn table report: removed, kept, errors
 function _M.run(store, options)
   options = options or {}
@@ -77,8 +80,9 @@ function _M.run(store, options)
       if left <= 0 then return end
       left = left - 1
       local old = age(store.layout.folder .. "/" .. folder .. "/" .. name, now)
+      local dead = old and options.dead_before and now - old < options.dead_before
       -- A clock that was set back must not keep it for ever.
-      if old and (old >= limit or old < -86400) then
+      if old and (old >= limit or old < -86400 or dead) then
         fn(name)
       elseif old then
         report.kept = report.kept + 1

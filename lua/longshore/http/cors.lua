@@ -14,10 +14,12 @@ local mt = { __index = methods, __name = "longshore.http.cors" }
 local EXPOSED = "ETag, Location, Retry-After, X-Request-Id"
 
 --- Makes the rules.
--- @tparam table options `origins` (list, `"*"` among them allows all), `max_age` (seconds, default 600)
+-- @tparam table options `origins` (list, `"*"` among them allows all), `max_age` (seconds, default 600),
+-- `exposed` (the headers that scripts may read, a text with commas)
 -- @treturn table cors
 function _M.new(options)
-  local self = setmetatable({ known = {}, any = false, max_age = options.max_age or 600 }, mt)
+  local self = setmetatable({ known = {}, any = false, max_age = options.max_age or 600,
+    exposed = options.exposed or EXPOSED }, mt)
   for _, origin in ipairs(options.origins or {}) do
     if origin == "*" then
       self.any = true
@@ -83,7 +85,7 @@ function methods:decorate(request, headers)
   local origin = allow(self, request)
   if origin then
     headers["access-control-allow-origin"] = origin
-    headers["access-control-expose-headers"] = EXPOSED
+    headers["access-control-expose-headers"] = self.exposed
   end
 end
 

@@ -1,0 +1,80 @@
+--- The gate of the disk store: everything that can be refused is refused here,
+-- before a body is read and without touching the disk.
+--
+-- Room: diskstore, no I/O, so it may run in an event loop.
+-- @module longshore.diskstore.front
+local attributes = require "longshore.diskstore.attributes"
+local auth = require "longshore.diskstore.auth"
+local checksums = require "longshore.diskstore.checksums"
+local clock = require "longshore.clock"
+local fault = require "longshore.diskstore.fault"
+local request = require "longshore.diskstore.request"
+
+local _M = {}
+
+local methods = {}
+local mt = { __index = methods }
+
+local MAX_XML = 8 * 1024 * 1024
+local writes = { put_object = true, copy_object = true, create_upload = true, upload_part = true }
+
+--- Makes the gate.
+-- @tparam table options credentials, region, max_body (bytes), clock
+-- @treturn table front
+function _M.new(options)
+  local time = options.clock or clock.system
+  return setmetatable({
+    auth = auth.new { credentials = options.credentials, region = options.region, clock = time },
+    max_body = options.max_body,
+  }, mt)
+end
+
+-- The announced length of the body, or a fault.
+local function length_of(self, op)
+  local headers = op.headers
+  if headers["transfer-encoding"] then return fault.fail("MissingContentLength") end
+  local text = headers["content-length"]
+  if not text then
+    if op.body == "data" then return fault.fail("MissingContentLength") end
+    return 0
+  end
+  local length = text:find("^%d+$") and #text <= 15 and tonumber(text)
+  if not length then return fault.fail("InvalidArgument", "Content-Length is not a length.") end
+  local most = op.body == "data" and self.max_body or MAX_XML
+  if length > most then
+    return fault.fail("EntityTooLarge", nil, { { "ProposedSize", text },
+      { "MaxSizeAllowed", ("%.0f"):format(most) } })
+  end
+  return length
+end
+
+--- Admits a request or refuses it.
+-- @tparam table raw method, target (raw), headers (lowercase names to a string or a list of strings)
+-- @treturn table op of longshore.diskstore.request, with length, payload_hash and access_key
+-- @return[2] nil
+-- @treturn[2] table fault
+function methods:admit(raw)
+  local headers = request.flatten(raw.headers)
+  local op, why = request.parse(raw.method, raw.target, headers)
+  -- Who may not ask is told nothing else.
+  local who, denied = self.auth:verify(raw)
+  if not who then return nil, denied end
+  if not op then return nil, why end
+  op.access_key, op.payload_hash = who.access_key, who.payload_hash
+  op.length, why = length_of(self, op)
+  if not op.length then return nil, why end
+  if op.body == "data" or op.name == "complete_upload" or op.name == "delete_objects" then
+    local expected
+    if op.name ~= "complete_upload" then
+      expected, why = checksums.expected(headers, op.payload_hash)
+      if not expected then return nil, why end
+    end
+  end
+  if writes[op.name] then
+    why = attributes.refuse(headers)
+    if why then return nil, why end
+  end
+  return op
+end
+
+return _M

@@ -1,0 +1,68 @@
+--- The disk store's nginx.conf.
+--
+-- Room: nginx. No I/O, no ngx.
+-- @module longshore.nginx.conf_diskstore
+local conf = require "longshore.nginx.conf"
+local pools = require "longshore.nginx.diskstore_pools"
+
+local _M = {}
+
+local kinds = { "heavy", "light", "read", "janitor" }
+
+local function call(name)
+  return ("{ require(\"longshore.nginx.diskstore\").%s() }"):format(name)
+end
+
+--- Renders the disk store's nginx.conf.
+-- @tparam table config of longshore.config
+-- @tparam table host see longshore.nginx.conf
+-- @treturn string
+function _M.render(config, host)
+  local disk = config.diskstore
+  local of = pools.of(disk)
+  local list = {}
+  for i, kind in ipairs(kinds) do list[i] = of[kind] end
+  list[#list + 1] = { name = "diskstore_files", threads = disk.threads, max_queue = 65536, vms = 0 }
+  return conf.render(host, {
+    listen = disk.listen, tls = disk.tls, workers = disk.workers, log_level = config.log.level,
+    pools = list, body_folder = disk.folder .. "/spool",
+    http = {
+      "lua_shared_dict longshore_diskstore 4m;",
+      -- A header is metadata: no name of one is dropped or changed.
+      "underscores_in_headers on;",
+      "ignore_invalid_headers off;",
+      "lua_transform_underscores_in_response_headers off;",
+      ("init_by_lua_block { require(\"longshore.nginx.diskstore\").setup { config = %s } }"):format(
+        conf.quote(host.config)),
+      "init_worker_by_lua_block " .. call("start"),
+    },
+    server = {
+      -- Sizes are checked by the access handler, in S3's words.
+      "client_max_body_size 0;",
+      "client_body_in_file_only clean;",
+      "client_body_buffer_size 256k;",
+      "sendfile on;",
+      "tcp_nopush on;",
+      "aio threads=diskstore_files;",
+      "etag off;",
+      "header_filter_by_lua_block " .. call("headers"),
+      "error_page 400 401 402 403 404 405 408 411 412 413 414 415 416 417 494 495 496 497 500 501 502 503 504 505 507 "
+        .. "/.longshore-refused;",
+      "location / {",
+      "  set $longshore_file \"\";",
+      "  access_by_lua_block " .. call("access"),
+      "  content_by_lua_block " .. call("content"),
+      "}",
+      "location @file {",
+      ("  root %s;"):format(conf.quote(disk.folder)),
+      "  try_files $longshore_file =404;",
+      "}",
+      "location = /.longshore-refused {",
+      "  internal;",
+      "  content_by_lua_block " .. call("refused"),
+      "}",
+    },
+  })
+end
+
+return _M

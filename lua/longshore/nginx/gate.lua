@@ -1,0 +1,66 @@
+--- A thread pool with a bounded queue in front: so many calls run, some more
+-- wait for some time, and whoever comes then is told so at once.
+--
+-- Permits bound the Lua VMs: a VM is taken when a call is queued, not when a
+-- thread picks it up.
+--
+-- Room: nginx.
+-- @module longshore.nginx.gate
+local errors = require "longshore.errors"
+local semaphore = require "ngx.semaphore"
+
+local _M = {}
+local methods = {}
+local mt = { __index = methods }
+
+--- Makes a gate for this nginx worker.
+-- @tparam table options pool (name of the thread pool), permits, queue (how many may wait), seconds (how long)
+-- @treturn table gate
+function _M.new(options)
+  return setmetatable({
+    pool = options.pool, queue = options.queue, seconds = options.seconds, waiting = 0,
+    permits = assert(semaphore.new(options.permits)),
+  }, mt)
+end
+
+local function busy(text)
+  return errors.fail("busy", text, { retry_after = 1 })
+end
+
+local function enter(self)
+  if self.permits:wait(0) then return true end
+  if self.waiting >= self.queue then return busy("too many requests are waiting") end
+  self.waiting = self.waiting + 1
+  local ok = self.permits:wait(self.seconds)
+  self.waiting = self.waiting - 1
+  if not ok then return busy("the request waited too long for its turn") end
+  return true
+end
+
+local function collect(ok, ...)
+  if ok then return ... end
+  local why = tostring((...))
+  if why:find("no available Lua vm", 1, true) then return busy("too many requests are being handled") end
+  return errors.fail("internal", why)
+end
+
+--- Runs a function of a module in a thread.
+-- @tparam string module
+-- @tparam string name
+-- @param ... data
+-- @return what the function returned (a first nil counts as failure)
+-- @return[2] nil
+-- @treturn[2] table err busy or internal
+function methods:run(module, name, ...)
+  local ok, err = enter(self)
+  if not ok then return nil, err end
+  local permits = self.permits
+  local function leave(called, ...)
+    permits:post(1)
+    if not called then error((...), 0) end
+    return collect(...)
+  end
+  return leave(pcall(ngx.run_worker_thread, self.pool, module, name, ...)) -- luacheck: ignore 143
+end
+
+return _M

@@ -1,0 +1,205 @@
+-- A throwaway disk store for specs: nginx on 127.0.0.1, a folder under /tmp.
+--
+--   local store = diskstore.start { min_part = 1024 }
+--   store.endpoint, .port, .access_key, .secret_key, .region, .bucket, .folder
+--   store:send { method = "PUT", path = "/longshore/a key", body = "..." }   -- signed; see below
+--   store:stop()        -- as a service manager would
+--   store:kill()        -- kill -9 of every process of it
+--   store:restart()     -- after either; same folder, same port
+--   store:log()         -- nginx's error log so far
+--
+-- Options: folder, port, region, credentials, buckets, min_part (bytes; here
+-- 1, S3's own is 5 MiB), fsync (here false), and all of the configuration's
+-- `diskstore`. Stopped by support.cleanup().
+local core = require "longshore.core"
+local socket = require "socket"
+local support = require "spec.support"
+local uv = require "luv"
+
+local _M = {}
+
+local methods = {}
+local mt = { __index = methods }
+
+local function children_of(pid)
+  local text = support.read_file(("/proc/%d/task/%d/children"):format(pid, pid)) or ""
+  local list = {}
+  for child in text:gmatch("%d+") do list[#list + 1] = tonumber(child) end
+  return list
+end
+
+function methods:launch()
+  self.process = support.spawn(self.host.binary, {
+    args = { "-p", self.run .. "/", "-c", self.run .. "/nginx.conf", "-e", self.run .. "/error.log" },
+    stdout = self.run .. "/error.log",
+  })
+  local up = support.wait_until(function()
+    if not self.process:alive() then return true end
+    local s = socket.connect("127.0.0.1", self.port)
+    if not s then return nil end
+    s:send("GET /-/health HTTP/1.0\r\n\r\n")
+    local line = s:receive("*l")
+    s:close()
+    return line and line:find(" 200 ", 1, true)
+  end, 15)
+  if not up or not self.process:alive() then
+    error("the disk store does not start:\n" .. self:log())
+  end
+  return self
+end
+
+methods.restart = methods.launch
+
+function methods:log()
+  return support.read_file(self.run .. "/error.log") or ""
+end
+
+--- Process ids of nginx: master first.
+function methods:pids()
+  local pids = children_of(self.process.pid)
+  table.insert(pids, 1, self.process.pid)
+  return pids
+end
+
+function methods:stop()
+  self.process:kill("sigterm")
+  if not self.process:wait(10) then error("the disk store does not stop") end
+end
+
+function methods:kill()
+  for _, pid in ipairs(self:pids()) do uv.kill(pid, "sigkill") end
+  self.process:wait(5)
+  -- The port is free once the last worker is gone.
+  support.wait_until(function()
+    local s = socket.bind("127.0.0.1", self.port)
+    if s then s:close() return true end
+  end, 5)
+end
+
+--- The sum of the resident memory of its processes, in KiB.
+function methods:resident()
+  local sum = 0
+  for _, pid in ipairs(self:pids()) do
+    local status = support.read_file(("/proc/%d/status"):format(pid)) or ""
+    sum = sum + tonumber(status:match("VmRSS:%s*(%d+)") or 0)
+  end
+  return sum
+end
+
+-- Reads an answer from a socket.
+local function receive(s, method)
+  local line, why = s:receive("*l")
+  if not line then return nil, why end
+  local answer = { status = tonumber(line:match("^HTTP/%d%.%d (%d+)")), headers = {} }
+  while true do
+    line, why = s:receive("*l")
+    if not line then return nil, why end
+    if line == "" then break end
+    local name, value = line:match("^([^:]+):%s*(.-)%s*$")
+    answer.headers[name:lower()] = value
+  end
+  local length = tonumber(answer.headers["content-length"])
+  if method == "HEAD" or answer.status == 204 or answer.status == 304 then
+    answer.body = ""
+  elseif length then
+    local body, err, partial = s:receive(length)
+    answer.body, answer.cut = body or partial, err
+  else
+    answer.body = s:receive("*a")
+  end
+  return answer
+end
+
+--- Sends bytes as they are and reads one answer: {status, headers, body}, or
+-- nil and why.
+function methods:raw(bytes, method)
+  local s = assert(socket.connect("127.0.0.1", self.port))
+  s:settimeout(60)
+  local _, why, sent = s:send(bytes)
+  local answer, err = receive(s, method)
+  s:close()
+  return answer, err or why, sent
+end
+
+--- Sends a signed request: method, path (as the signer takes it: not encoded),
+-- query, headers, body; `unsigned` sends more headers that are not signed,
+-- `key`/`secret`/`region`/`time` sign as somebody else, `anonymous` not at all,
+-- `presign` (seconds) signs in the query, `change(headers, target)` may tamper.
+function methods:send(request)
+  local method, body = request.method or "GET", request.body or ""
+  local host = ("127.0.0.1:%d"):format(self.port)
+  local signer = core.signer {
+    access_key = request.key or self.access_key, secret_key = request.secret or self.secret_key,
+    region = request.region or self.region, service = "s3",
+  }
+  local headers = {}
+  for name, value in pairs(request.headers or {}) do headers[name:lower()] = value end
+  local sends_body = method == "PUT" or method == "POST"
+  local time = request.time or core.now()
+  local target, signed
+  if request.anonymous then
+    target = core.uri_encode(request.path, true)
+    local pairs_of = {}
+    for k, v in pairs(request.query or {}) do
+      pairs_of[#pairs_of + 1] = v == true and k or core.uri_encode(k) .. "=" .. core.uri_encode(v)
+    end
+    if pairs_of[1] then target = target .. "?" .. table.concat(pairs_of, "&") end
+    signed = headers
+  elseif request.presign then
+    local url = assert(signer:presign { method = method, scheme = "http", host = host, path = request.path,
+      query = request.query, headers = headers, expires = request.presign, time = math.floor(time) })
+    target = url:match("^http://[^/]+(/.*)$")
+    signed = headers
+  else
+    local hash = request.payload_hash or core.hex(core.sha256(body))
+    signed, target = signer:sign { method = method, host = host, path = request.path, query = request.query,
+      headers = headers, payload_hash = hash, time = math.floor(time) }
+    assert(signed, target)
+    for name, value in pairs(headers) do signed[name] = signed[name] or value end
+    signed["x-amz-content-sha256"] = signed["x-amz-content-sha256"] or hash
+  end
+  local out = {}
+  for name, value in pairs(signed) do out[name] = value end
+  for name, value in pairs(request.unsigned or {}) do out[name:lower()] = value end
+  if sends_body and not out["content-length"] then out["content-length"] = ("%d"):format(#body) end
+  if request.change then target = request.change(out, target) or target end
+  local lines = { ("%s %s HTTP/1.1"):format(method, target), "host: " .. host, "connection: close" }
+  for name, value in pairs(out) do
+    if name ~= "host" then lines[#lines + 1] = name .. ": " .. value end
+  end
+  return self:raw(table.concat(lines, "\r\n") .. "\r\n\r\n" .. (sends_body and body or ""), method)
+end
+
+--- Starts one. See the head of the file for the options.
+function _M.start(options)
+  options = options or {}
+  local given = {}
+  for name, value in pairs(options) do given[name] = value end
+  given.folder = options.folder or support.tmpdir() .. "/objects"
+  local run = support.tmpdir()
+  local port = options.port or support.free_port()
+  given.port, given.log_level = nil, nil
+  given.listen = ("127.0.0.1:%d"):format(port)
+  given.credentials = options.credentials or { { access_key = "DISKSTOREACCESS", secret_key = "disk+store/secret=" } }
+  given.buckets = options.buckets or { "longshore" }
+  if given.fsync == nil then given.fsync = false end
+  given.min_part = options.min_part or 1
+  local config = assert(require("longshore.config").check({ data = run, diskstore = given,
+    log = { level = options.log_level or "warn" } }))
+  assert(os.execute("mkdir -p '" .. config.diskstore.folder .. "'"))
+  local host = assert(require("longshore.cli.serve.host").find(config))
+  support.write_file(run .. "/config.lua", require("longshore.config").serialize(config))
+  host.folder, host.config = run, run .. "/config.lua"
+  host.user = uv.getuid() == 0 and "root" or nil
+  local conf = require("longshore.nginx.conf_diskstore").render(config, host)
+  support.write_file(run .. "/nginx.conf", conf)
+  local self = setmetatable({
+    port = port, endpoint = ("%s://127.0.0.1:%d"):format(given.tls and "https" or "http", port),
+    region = config.diskstore.region, bucket = given.buckets[1], folder = config.diskstore.folder, run = run,
+    access_key = given.credentials[1].access_key, secret_key = given.credentials[1].secret_key,
+    host = host, config = config,
+  }, mt)
+  return self:launch()
+end
+
+return _M
