@@ -133,7 +133,7 @@ function _M.new(options)
       local part = { number = number, offset = offset, length = math.min(part_size, source.size - offset) }
       local known = session.resumed and saved.parts[number]
       if known then
-        part.token, part.crc32c = known.token, known.crc32c
+        part.token, part.crc32c, part.check = known.token, known.crc32c, known.check
         part.unrecorded = not upload.recorded[number] or nil
         session.have[number] = part
       else

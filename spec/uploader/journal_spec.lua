@@ -21,7 +21,7 @@ describe("the journal", function()
 
   local session = { id = "upl_1", state = { plan = "x" }, part_size = 10 }
   local function part(n)
-    return { number = n, offset = (n - 1) * 10, length = 10, token = '"e' .. n .. '"', crc32c = n }
+    return { number = n, offset = (n - 1) * 10, length = 10, token = '"e' .. n .. '"', crc32c = n, check = "md5" }
   end
 
   local function file()

@@ -14,8 +14,8 @@
 --
 -- Room: uploader, no I/O.
 -- @module longshore.uploader.classify
+local dates = require "longshore.dates"
 local errors = require "longshore.errors"
-local skew = require "longshore.uploader.skew"
 
 local _M = {}
 
@@ -67,7 +67,7 @@ function _M.retry_after(headers)
   if not value then return nil end
   local seconds = tonumber(value:match("^%s*(%d+)%s*$"))
   if seconds then return seconds end
-  local at, date = skew.parse_date(value), headers.date and skew.parse_date(headers.date)
+  local at, date = dates.parse_http(value), headers.date and dates.parse_http(headers.date)
   if at and date then return math.max(0, at - date) end
   return nil
 end
@@ -85,7 +85,7 @@ local function forbidden(message, answer, expires_at, now)
     return "expired"
   end
   if not expires_at then return "expired" end
-  local date = answer.headers.date and skew.parse_date(answer.headers.date)
+  local date = answer.headers.date and dates.parse_http(answer.headers.date)
   if (date or now) >= expires_at then return "expired" end
   return "fatal"
 end

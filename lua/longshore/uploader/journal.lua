@@ -31,6 +31,7 @@ _M.VERSION = 1
 local SYNC_EVERY = 1
 -- Longer lines are none of ours.
 local MAX_LINE = 1024 * 1024
+local CHECKS = { crc32c = true, md5 = true, none = true }
 
 local methods = {}
 local mt = { __index = methods, __name = "longshore.journal" }
@@ -170,7 +171,7 @@ local function read(path)
       found.session, found.parts = record, {}
     elseif record and found and found.session and record.t == "part" and good_part(record) then
       found.parts[record.n] = { number = record.n, offset = record.o, length = record.l, token = record.token,
-        crc32c = record.crc }
+        crc32c = record.crc, check = CHECKS[record.check] and record.check or nil }
     end
   end
   local size = file:seek("end")
@@ -261,10 +262,11 @@ function methods:session(session)
 end
 
 --- Records a part that the store has.
--- @tparam table part `number`, `offset`, `length`, `token`, `crc32c`
+-- @tparam table part `number`, `offset`, `length`, `token`, `crc32c`,
+-- `check`
 function methods:part(part)
   append(self, { t = "part", n = part.number, o = part.offset, l = part.length, token = part.token,
-    crc = part.crc32c })
+    crc = part.crc32c, check = part.check })
 end
 
 --- The upload is over, or given up: nothing is left to resume.
