@@ -1,0 +1,77 @@
+-- `longshore serve` for specs: real nginx, real disk store, on free ports.
+local support = require "spec.support"
+
+local _M = {}
+
+local methods = {}
+local mt = { __index = methods }
+
+--- Starts a server. `options`: data (folder; a temporary one by default), config
+-- (text of a configuration file), args (further arguments), port, store_port.
+-- The result: url, store_url, port, store_port, data, token, log (path),
+-- process; stop() -> exit code; kill() ends everything at once, nginx too;
+-- start() again on the same folder and ports.
+function _M.start(options)
+  options = options or {}
+  local self = setmetatable({
+    data = options.data or support.tmpdir() .. "/data", port = options.port or support.free_port(),
+    store_port = options.store_port or support.free_port(), args = options.args or {},
+  }, mt)
+  self.url = "http://127.0.0.1:" .. self.port
+  self.store_url = "http://127.0.0.1:" .. self.store_port
+  self.log = support.tmpdir() .. "/serve.log"
+  if options.config then self.config = support.write_file(support.tmpdir() .. "/longshore.lua", options.config) end
+  return self:start(options.seconds)
+end
+
+function methods:command()
+  local args = { "serve", "--data", self.data, "--listen", "127.0.0.1:" .. self.port,
+    "--store-listen", "127.0.0.1:" .. self.store_port }
+  if self.config then
+    args[#args + 1] = "--config"
+    args[#args + 1] = self.config
+  end
+  for _, arg in ipairs(self.args) do args[#args + 1] = arg end
+  return args
+end
+
+function methods:start(seconds)
+  self.process = support.spawn(support.root .. "/build/bin/longshore", { args = self:command(), stdout = self.log })
+  local ready = support.wait_until(function()
+    if not self.process:alive() then return "dead" end
+    return (support.read_file(self.log) or ""):find("longshore: broker on", 1, true) and "up"
+  end, seconds or 20)
+  if ready ~= "up" then
+    error(("longshore serve is %s:\n%s"):format(ready or "too slow", support.read_file(self.log) or ""), 2)
+  end
+  local token = support.read_file(self.data .. "/token")
+  self.token = token and token:gsub("%s+$", "")
+  return self
+end
+
+--- Asks it to stop; returns the exit code.
+function methods:stop(signal)
+  self.process:kill(signal or "sigterm")
+  return self.process:wait(40)
+end
+
+--- The pids of its nginx processes, of `name` (broker, diskstore) or of both.
+function methods:nginx_pids(name)
+  local pids = {}
+  for _, folder in ipairs(name and { name } or { "broker", "diskstore" }) do
+    for pid in select(2, support.run(("for p in /proc/[0-9]*; do [ \"$(readlink $p/cwd)\" = %s ] && echo ${p#/proc/}; "
+      .. "done 2>/dev/null; true"):format(support.quote(self.data .. "/run/" .. folder)))):gmatch("%d+") do
+      pids[#pids + 1] = tonumber(pid)
+    end
+  end
+  return pids
+end
+
+--- Kills everything at once (kill -9), as a power failure would.
+function methods:kill()
+  self.process:kill("sigkill")
+  for _, pid in ipairs(self:nginx_pids()) do require("luv").kill(pid, "sigkill") end
+  self.process:wait(5)
+end
+
+return _M
