@@ -50,7 +50,6 @@ describe("the configuration", function()
       ["diskstore.buckets[2]"] = { diskstore = { buckets = { "good", "Bad_Name" } } },
       ["diskstore.credentials[1].secret_key"] = { diskstore = { credentials = { { access_key = "a" } } } },
       ["buckets.main.bucket"] = { buckets = { main = {} } },
-      ["buckets.main.endpoint"] = { buckets = { main = { bucket = "b", profile = "minio" } } },
       ["buckets.main.public_endpoint"] = { buckets = { main = { bucket = "b", public_endpoint = "ftp://x" } } },
       ["services.newton.bucket"] = { services = { newton = { bucket = "other" } } },
       ["cors.origins[1]"] = { cors = { origins = { "app.example" } } },

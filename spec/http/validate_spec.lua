@@ -56,6 +56,7 @@ describe("validating fields", function()
     assert.equal("parts[0]", rejected(rule, json.decode('{"name":"a","size":1,"parts":[null]}')).field)
     assert.equal("", rejected(rule, json.decode("[]")).field)
     assert.equal("", rejected(rule, "text").field)
+    assert.equal("", rejected(rule, json.null).field)
   end)
 
   it("takes null for an optional field as absent", function()

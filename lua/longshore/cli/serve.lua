@@ -81,6 +81,8 @@ local function prepare(args)
   -- Again: the credentials are there now.
   config, err = load(args)
   if not config then return nil, err end
+  ok, err = require("longshore.service").check(config)
+  if not ok then return nil, err end
   found.user, found.access = user, access_log(config, args.quiet)
   local servers
   servers, err = setup.write_conf(config, found, owner)

@@ -117,6 +117,7 @@ _M.rules = { kind = "table", fields = {
     profile = { kind = "string", default = "aws" },
     endpoint = text { check = endpoint },
     public_endpoint = text { check = endpoint },
+    account = text(),
     region = text(),
     bucket = { kind = "string", required = true },
     prefix = text { empty = true },
@@ -237,11 +238,6 @@ function _M.complete(config, absolute)
         local field = ("buckets.%s.ca_file"):format(name)
         return errors.fail("invalid", ("%s: cannot read %s"):format(field, bucket.ca_file), { field = field })
       end
-    end
-    if not bucket.endpoint and bucket.profile ~= "aws" then
-      local field = ("buckets.%s.endpoint"):format(name)
-      return errors.fail("invalid", ("%s: is required for the profile %s"):format(field, bucket.profile),
-        { field = field })
     end
   end
   for name, service in pairs(config.services) do

@@ -252,7 +252,7 @@ end
 -- value, unknown) and `message` of the first problem, `problems` with all of them (at most 8)
 function _M.check(rule, value, field)
   local problems = {}
-  local clean = walk(rule, value, field or "", problems)
+  local clean = walk(rule, value, field or "", problems, true)
   if problems[1] then
     local first = problems[1]
     return errors.fail("invalid", first.message, { field = first.field, reason = first.reason, problems = problems })

@@ -46,11 +46,35 @@ local function build_providers(config, clock)
     options.ca_file = nil
     local provider, err = s3.new(options)
     if not provider then
-      return nil, errors.new(err.code, ("buckets.%s: %s"):format(name, err.message), { field = "buckets." .. name })
+      local field = ("buckets.%s.%s"):format(name, err.field or "?")
+      return errors.fail(err.code, ("%s: %s"):format(field, (err.message:gsub("^provider [^:]*: [^:]*: ", ""))),
+        { field = field })
     end
     providers[name] = provider
   end
   return providers
+end
+
+local function build_policy(config, log)
+  local options = { log = log }
+  for key, value in pairs(config.policy) do options[key] = value end
+  local policy, err = require("longshore.policy").new(options)
+  if policy then return policy end
+  return errors.fail(err.code, "policy." .. err.message, { field = "policy." .. tostring(err.field) })
+end
+
+--- Checks what of a configuration only its users can: buckets and policy. No
+-- connection is made.
+-- @tparam table config
+-- @treturn boolean|nil
+-- @treturn table err names the key
+function _M.check(config)
+  local providers, err = build_providers(config)
+  if not providers then return nil, err end
+  local policy
+  policy, err = build_policy(config)
+  if not policy then return nil, err end
+  return true
 end
 
 -- Everything that a broker needs, made from the configuration unless given.
@@ -67,12 +91,8 @@ local function build(config, parts)
   end
   local policy = parts.policy
   if not policy then
-    local options = { log = parts.log }
-    for key, value in pairs(config.policy) do options[key] = value end
-    policy, err = require("longshore.policy").new(options)
-    if not policy then
-      return nil, errors.new(err.code, "policy." .. err.message, { field = "policy." .. tostring(err.field) })
-    end
+    policy, err = build_policy(config, parts.log)
+    if not policy then return nil, err end
   end
   local broker = require("longshore.broker").new {
     store = store, providers = providers, policy = policy, clock = clock, log = parts.log,
