@@ -15,6 +15,7 @@ int luaopen_longshore_core(lua_State *L);
   X(file) \
   X(lock) \
   X(signer) \
+  X(verifier) \
   X(engine)
 
 #define DECLARE(name) void lsb_open_##name(lua_State *L);

@@ -246,9 +246,7 @@ static int l_presign(lua_State *L)
   begin(L, s);
   url = lsb_new_buf(L, (size_t)1 << 23);
   code = ls_signer_presign(s, &target, when, expires, url);
-  if(code == LS_EINVAL)
-    return fail(L, s, code);
-  return lsb_push_buf(L, url);
+  return code ? fail(L, s, code) : lsb_push_buf(L, url);
 }
 
 /* The parts of a run: a list of {number=, length=}, or a first number and a
