@@ -100,16 +100,27 @@ operation("sign_parts", function(self, r)
   return list
 end)
 
+operation("sign_put", function(self, r)
+  local target = sign(self, r, { length = r.length })
+  self.urls[target.url].content_type = r.content_type
+  return target
+end)
+
 operation("sign_get", function(self, r)
   return { method = "GET", url = "http://store.test/" .. r.key, headers = {}, expires_at = self:now() + r.expires,
     filename = r.filename, content_type = r.content_type }
 end)
 
 -- The PUT of a client: status, etag.
-function methods:client_put(url, body)
+function methods:client_put(url, body, content_type)
   local grant = assert(self.urls[url], "no such URL")
   if self:now() > grant.expires_at then return 403 end
   if grant.length and #body ~= grant.length then return 403 end
+  if grant.content_type and grant.content_type ~= content_type then return 403 end
+  if not grant.upload_id then
+    self.objects[grant.key] = { body = body, etag = etag_of(body), metadata = {}, content_type = content_type }
+    return 200, '"' .. etag_of(body) .. '"'
+  end
   local upload = self.uploads[grant.upload_id]
   if not upload then return 404 end
   upload.parts[grant.number] = { body = body, etag = etag_of(body) }
@@ -195,6 +206,36 @@ operation("head", function(self, r)
   return { size = #object.body, etag = object.etag, metadata = copy(object.metadata),
     marker = object.marker, content_type = object.content_type,
     crc32c = self.profile.checksum_of_unannounced and core.crc32c(object.body) or nil }
+end)
+
+operation("get", function(self, r)
+  local object = self.objects[r.key]
+  if not object then return store_error("NoSuchKey", "not_found") end
+  local body = object.body
+  if r.first then body = body:sub(r.first + 1, r.last and r.last + 1 or -1) end
+  assert(not r.max or #body <= r.max, "more than asked for")
+  return body
+end)
+
+operation("put", function(self, r)
+  local body = r.body
+  if not body then
+    local f = assert(io.open(r.file.path, "rb"))
+    f:seek("set", r.file.offset or 0)
+    body = r.file.length == 0 and "" or f:read(r.file.length) or ""
+    f:close()
+  end
+  self.objects[r.key] = { body = body, etag = etag_of(body), metadata = copy(r.metadata), marker = r.marker,
+    content_type = r.content_type }
+  return { etag = etag_of(body), crc32c = core.crc32c(body), check = "crc32c" }
+end)
+
+operation("copy", function(self, r)
+  local object = self.objects[r.from]
+  if not object then return store_error("NoSuchKey", "not_found") end
+  local new = copy(object)
+  self.objects[r.to] = new
+  return { etag = new.etag, crc32c = core.crc32c(new.body), size = #new.body }
 end)
 
 operation("delete", function(self, r)

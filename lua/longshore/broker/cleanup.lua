@@ -8,7 +8,9 @@
 --   carries this upload's id;
 -- * `again`: the same once more, when no URL works any longer: stores may accept
 --   a part that was on its way while they aborted;
--- * `delete`: delete the object of a deleted or replaced file.
+-- * `delete`: delete the object of a deleted or replaced file;
+-- * `staging`: abort the multipart upload and delete the object, whoever wrote it:
+--   of a key that was only ever a way to somewhere else.
 --
 -- Room: broker.
 -- @module longshore.broker.cleanup
@@ -70,6 +72,7 @@ local function perform(self, provider, cleanup)
     ok, err = abort_all(self, provider, cleanup.key)
   end
   if not ok then return nil, err end
+  if cleanup.kind == "staging" then return provider:delete { key = cleanup.key } end
   return delete_own(provider, cleanup.key, cleanup.upload_id)
 end
 

@@ -75,6 +75,14 @@ local function finish(self, report, now, limit)
   return true
 end
 
+-- Jobs of datasets: abandoned ones end, commits that were cut off are finished.
+local function end_jobs(self, report, now, limit)
+  local swept, err = self:sweep_jobs { now = now, limit = limit, dry_run = report.dry_run }
+  if not swept then return nil, err end
+  for _, name in ipairs { "failed", "finished", "errors" } do report[name] = report[name] + swept[name] end
+  return true
+end
+
 local counted = { undo = "aborted", again = "cleaned", delete = "cleaned" }
 
 local function clean(self, report, now, limit)
@@ -100,7 +108,7 @@ end
 
 local function purge(self, report, before, limit)
   if report.dry_run then return true end
-  for _, operation in ipairs { "purge_uploads", "purge_files" } do
+  for _, operation in ipairs { "purge_uploads", "purge_files", "purge_jobs" } do
     local n, err = self.store[operation](self.store, before, limit)
     if not n then return nil, err end
     report.purged = report.purged + n
@@ -125,6 +133,7 @@ function _M.janitor(self, options)
     function() return finish(self, report, now, limit) end,
     function() return expire(self, report, "uploading", "deadline", now, limit) end,
     function() return expire(self, report, "starting", "updated_at", now - self.start_grace, limit) end,
+    function() return end_jobs(self, report, now, limit) end,
     function() return clean(self, report, now, limit) end,
     function() return purge(self, report, now - self.keep_seconds, limit) end,
   }

@@ -74,6 +74,8 @@
 -- * `create_token(row) -> true`, `token(id) -> row`, `tokens() -> rows`,
 --   `revoke_token(id, now) -> true` (also when it was revoked already)
 --
+-- **Datasets** and their jobs: see `longshore.store.datasets`.
+--
 -- **close()**: twice is fine.
 --
 -- Implementations: `longshore.store.sqlite`, `longshore.store.postgres`; they share
@@ -90,7 +92,7 @@ local methods = {}
 local mt = { __index = methods, __name = "longshore.store" }
 mt.__tostring = function(self) return "store (" .. self.db.dialect.name .. ")" end
 
-for _, room in ipairs { "uploads", "files", "cleanups", "tokens" } do
+for _, room in ipairs { "uploads", "files", "cleanups", "tokens", "datasets" } do
   for name, operation in pairs(require("longshore.store." .. room)) do
     assert(not methods[name], name)
     methods[name] = operation

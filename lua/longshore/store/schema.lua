@@ -78,7 +78,7 @@ _M.cleanups = rows.define("cleanups", {
   { "provider", "s" },
   { "key", "s", "object_key" },
   { "provider_upload_id", "s" },
-  { "kind", "s" },               -- undo (an upload), again (late parts), delete (an object)
+  { "kind", "s" },               -- undo (an upload), again (late parts), delete (an object), staging (both)
   { "due", "t" },                -- also the lease: claimed by moving it
   { "attempts", "i" },
   { "error", "s" },
@@ -97,6 +97,73 @@ _M.tokens = rows.define("tokens", {
   { "created_at", "t" },
   { "expires_at", "t" },
   { "revoked_at", "t" },
+})
+
+--- The columns of `datasets`: content that jobs replace.
+_M.datasets = rows.define("datasets", {
+  { "id", "s" },
+  { "tenant", "s" },
+  { "organization", "s" },
+  { "user", "s", "username" },
+  { "title", "s" },
+  { "summary", "s" },
+  { "visibility", "s" },         -- private, restricted, internal, public
+  { "record_type", "s" },        -- vector_dataset, raster_dataset, table, vrt_dataset
+  { "filename", "s" },
+  { "content_type", "s" },
+  { "size", "i" },
+  { "provider", "s" },
+  { "key", "s", "object_key" },
+  { "etag", "s" },
+  { "crc32c", "i" },
+  { "columns", "s", "column_info" }, -- JSON text: list of {name, type}
+  { "feature_count", "i" },
+  { "geometry_type", "s" },
+  { "srid", "i" },
+  { "layer_name", "s" },         -- the layer that was chosen, if one was
+  { "temporal_start", "s" },
+  { "temporal_end", "s" },
+  { "version", "i" },            -- counts its contents
+  { "busy_job", "s" },           -- the job that is replacing the content
+  { "created_at", "t" },
+  { "updated_at", "t" },
+})
+
+--- The columns of `jobs`: one attempt to bring content into a dataset.
+_M.jobs = rows.define("jobs", {
+  { "id", "s" },
+  { "tenant", "s" },
+  { "organization", "s" },
+  { "user", "s", "username" },
+  { "dataset_id", "s" },         -- NULL: a new dataset, made by the commit
+  { "workflow", "s" },           -- reupload or ingest
+  { "origin", "s" },             -- presigned or direct
+  { "filename", "s" },
+  { "content_type", "s" },
+  { "size", "i" },
+  { "provider", "s" },
+  { "staging_key", "s" },        -- what URLs name
+  { "content_key", "s" },        -- what the content's key begins with
+  { "provider_upload_id", "s" }, -- NULL: a single PUT
+  { "part_size", "i" },
+  { "part_count", "i" },
+  { "key", "s", "object_key" },  -- NULL until content was frozen and checked
+  { "etag", "s" },
+  { "crc32c", "i" },
+  { "status", "s" },
+  { "deadline", "t" },
+  { "window_ends", "t" },        -- no URL works any longer
+  { "layer_name", "s" },
+  { "srid", "i" },
+  { "options", "s" },            -- JSON text: what the commit said
+  { "current_step", "s" },
+  { "rows_processed", "i" },
+  { "error", "s" },
+  { "warning", "s" },
+  { "created_at", "t" },
+  { "started_at", "t" },
+  { "completed_at", "t" },
+  { "updated_at", "t" },
 })
 
 --- The migrations, oldest first; each a list of statements.
@@ -141,6 +208,30 @@ _M.migrations = {
       organization TEXT NOT NULL, tenant TEXT NOT NULL, rights TEXT NOT NULL,
       label TEXT, created_at {integer} NOT NULL, expires_at {integer},
       revoked_at {integer})]],
+  },
+  {
+    [[CREATE TABLE datasets (
+      id TEXT NOT NULL PRIMARY KEY, tenant TEXT NOT NULL, organization TEXT NOT NULL,
+      username TEXT NOT NULL, title TEXT NOT NULL, summary TEXT, visibility TEXT NOT NULL,
+      record_type TEXT NOT NULL, filename TEXT NOT NULL, content_type TEXT,
+      size {integer} NOT NULL, provider TEXT NOT NULL, object_key TEXT NOT NULL, etag TEXT,
+      crc32c {integer}, column_info TEXT, feature_count {integer}, geometry_type TEXT,
+      srid {integer}, layer_name TEXT, temporal_start TEXT, temporal_end TEXT,
+      version {integer} NOT NULL, busy_job TEXT, created_at {integer} NOT NULL,
+      updated_at {integer} NOT NULL)]],
+    "CREATE INDEX datasets_owner ON datasets (tenant, organization, username)",
+    [[CREATE TABLE jobs (
+      id TEXT NOT NULL PRIMARY KEY, tenant TEXT NOT NULL, organization TEXT NOT NULL,
+      username TEXT NOT NULL, dataset_id TEXT, workflow TEXT NOT NULL, origin TEXT NOT NULL,
+      filename TEXT NOT NULL, content_type TEXT, size {integer} NOT NULL, provider TEXT NOT NULL,
+      staging_key TEXT NOT NULL, content_key TEXT NOT NULL, provider_upload_id TEXT,
+      part_size {integer}, part_count {integer}, object_key TEXT, etag TEXT, crc32c {integer},
+      status TEXT NOT NULL, deadline {integer} NOT NULL, window_ends {integer} NOT NULL,
+      layer_name TEXT, srid {integer}, options TEXT, current_step TEXT,
+      rows_processed {integer}, error TEXT, warning TEXT, created_at {integer} NOT NULL,
+      started_at {integer}, completed_at {integer}, updated_at {integer} NOT NULL)]],
+    "CREATE INDEX jobs_stale ON jobs (status, deadline)",
+    "CREATE INDEX jobs_final ON jobs (status, updated_at)",
   },
 }
 

@@ -1,0 +1,283 @@
+--- The bytes have arrived: assemble, freeze, check, bind.
+--
+-- A PUT URL works until its window ends, so what lies at the staging key can
+-- change at any time. Therefore it is first copied, at the store, to a key that
+-- no URL ever named; then the copy is checked (size, quota, first bytes) and the
+-- job's row is pointed at it. Every attempt freezes to a key of its own and one
+-- wins the row, so attempts may be repeated and overlap; the copy of a loser, or
+-- of a process that died, is removed by a cleanup that was written before it.
+--
+-- Room: broker.
+-- @module longshore.broker.datasets.complete
+local access = require "longshore.broker.datasets.access"
+local errors = require "longshore.errors"
+local ids = require "longshore.broker.ids"
+local sniff = require "longshore.broker.content.sniff"
+local start = require "longshore.broker.datasets.start"
+
+local _M = {}
+
+-- A frozen copy that nobody bound is removed after this time.
+local UNBOUND_SECONDS = 3600
+
+local AGAIN = "Upload completion failed. Please try again."
+
+--- Reads ranges of an object.
+-- @tparam table provider
+-- @tparam string key
+-- @treturn function see longshore.broker.content.source
+function _M.reader(provider, key)
+  return function(first, last)
+    return provider:get { key = key, first = first, last = last, max = last - first + 1 }
+  end
+end
+
+local function completable(job)
+  if job.origin ~= "presigned" then
+    return errors.fail("state", "Job is not a presigned upload", { reason = "origin" })
+  end
+  if job.key then return errors.fail("state", "Upload already completed for this job", { reason = "completed" }) end
+  if job.status ~= "pending" then
+    return errors.fail("state", "This job has already failed and cannot be completed. Start the upload again.",
+      { reason = "failed" })
+  end
+  return true
+end
+
+-- What was wrong, or that another attempt was quicker.
+local function unless_completed(self, job, err)
+  local now = self.store:job(job.id)
+  if now then
+    local ok, why = completable(now)
+    if not ok then return nil, why end
+  end
+  return nil, err
+end
+
+-- Bare tokens, in order, each number once.
+local function ordered(list)
+  local parts, seen = {}, {}
+  for _, part in ipairs(list) do
+    local etag = part.etag:gsub('^W/', ""):gsub('"', "")
+    if seen[part.number] and seen[part.number] ~= etag then
+      return errors.fail("state", ("Part %d is listed with two different ETags"):format(part.number),
+        { reason = "parts" })
+    elseif not seen[part.number] then
+      seen[part.number] = etag
+      parts[#parts + 1] = { number = part.number, etag = etag }
+    end
+  end
+  table.sort(parts, function(a, b) return a.number < b.number end)
+  return parts
+end
+
+-- Answers of the store that say that these parts, or this upload, will never do.
+-- (Wrong credentials, say, are no reason to throw away what a client sent.)
+local REFUSED = { invalid = true, not_found = true, too_large = true }
+
+-- An ETag that a browser could not read arrives empty: the store's own counts.
+local function fill_in(provider, upload, parts)
+  local empty = false
+  for _, part in ipairs(parts) do empty = empty or part.etag == "" end
+  if not empty then return true end
+  local listed, err = provider:list_parts(upload)
+  if not listed then return nil, err end
+  local known = {}
+  for _, part in ipairs(listed) do known[part.number] = part.etag end
+  for _, part in ipairs(parts) do
+    if part.etag == "" then part.etag = known[part.number] or "" end
+  end
+  return true
+end
+
+-- Makes the object of its parts. An object that is there already was made by an
+-- earlier attempt, whose answer may have been lost.
+local function assemble(self, provider, job, list)
+  local there, err = provider:head { key = job.staging_key }
+  if there then return true end
+  if err.code ~= "not_found" then return start.storage_failure(err, AGAIN) end
+  local upload = { key = job.staging_key, upload_id = job.provider_upload_id }
+  if #list == 0 then
+    provider:abort_multipart(upload)
+    return errors.fail("state", "Multipart upload completion requires at least one uploaded part",
+      { reason = "parts" })
+  end
+  local parts
+  parts, err = ordered(list)
+  if not parts then return nil, err end
+  local made
+  made, err = fill_in(provider, upload, parts)
+  if made then
+    upload.parts = parts
+    made, err = provider:complete_multipart(upload)
+  end
+  if made then return true end
+  if provider:head { key = job.staging_key } then return true end
+  if REFUSED[err.code] then provider:abort_multipart(upload) end
+  return unless_completed(self, job, errors.new("store",
+    "Upload completion failed: the upload session may have expired. Please try again.",
+    { cause = err, public = true, store_code = err.store_code }))
+end
+
+-- Content was refused: both objects go, and a replacement's job has failed. (A
+-- new dataset's job waits for better bytes until its window ends.)
+local function refuse(self, provider, job, frozen, err)
+  local terminal = job.workflow == "reupload" and err.code ~= "quota"
+  if terminal then
+    local failed, why = self.store:fail_job(job, { error = err.message, now = self.clock.now(), bound = false })
+    if failed == nil then return nil, why end
+    if not failed then return unless_completed(self, job, err) end
+  end
+  if frozen then provider:delete { key = frozen } end
+  provider:delete { key = job.staging_key }
+  return nil, err
+end
+
+-- Size, quota and first bytes of content that nobody can change.
+local function check(self, provider, job, key, found, limits, replaced)
+  local ok, err = start.within_size(found.size, limits)
+  if not ok then return nil, err end
+  if found.size ~= job.size then
+    return errors.fail("integrity", ("Uploaded file size (%.0f bytes) does not match the declared size (%.0f bytes).")
+      :format(found.size, job.size), { reason = "size" })
+  end
+  ok, err = start.within_quota(self, replaced or job, found.size, limits, replaced)
+  if not ok then return nil, err end
+  return sniff.check(job.filename, _M.reader(provider, key), found.size)
+end
+
+local REFUSALS = { too_large = true, integrity = true, quota = true }
+
+-- Copies the staged object to a key of its own.
+local function freeze(self, provider, job)
+  local cleanup = self:new_cleanup { provider = job.provider, key = job.content_key .. "/" .. ids.new(""),
+    due = self.clock.now() + UNBOUND_SECONDS }
+  local ok, err = self.store:add_cleanup(cleanup)
+  if not ok then return nil, err end
+  ok, err = provider:copy { from = job.staging_key, to = cleanup.key }
+  if not ok then
+    provider:delete { key = cleanup.key }
+    return unless_completed(self, job, errors.new("store", AGAIN,
+      { cause = err, public = true, store_code = err.store_code }))
+  end
+  return cleanup
+end
+
+-- Everything behind assembly.
+local function finalize(self, provider, job, limits, replaced)
+  local staged, err = provider:head { key = job.staging_key }
+  if not staged and err.code == "not_found" then
+    return unless_completed(self, job, errors.new("state", "File not found in storage after upload",
+      { reason = "missing" }))
+  elseif not staged then
+    return start.storage_failure(err, AGAIN)
+  end
+  local ok
+  ok, err = start.within_size(staged.size, limits) -- so that nothing huge is copied only to be refused
+  if not ok then return refuse(self, provider, job, nil, err) end
+  local cleanup
+  cleanup, err = freeze(self, provider, job)
+  if not cleanup then return nil, err end
+  local found
+  found, err = provider:head { key = cleanup.key }
+  if found then ok, err = check(self, provider, job, cleanup.key, found, limits, replaced) end
+  if not found or not ok then
+    if found and REFUSALS[err.code] then return refuse(self, provider, job, cleanup.key, err) end
+    provider:delete { key = cleanup.key }
+    if found and (err.code == "busy" or err.code == "unavailable" or err.code == "database") then return nil, err end
+    return start.storage_failure(err, AGAIN)
+  end
+  local now = self.clock.now()
+  ok, err = self.store:bind_job(job.id, { key = cleanup.key, etag = found.etag, crc32c = found.crc32c,
+    deadline = now + limits.commit_seconds, now = now, cleanup = cleanup.id })
+  if ok == nil then return nil, err end -- unknown: the cleanup stays, and repeating the call finds out
+  if not ok then
+    provider:delete { key = cleanup.key }
+    return unless_completed(self, job, errors.new("state", "The job has ended", { reason = "failed" }))
+  end
+  provider:delete { key = job.staging_key } -- the cleanup comes again when the window has ended
+  return true
+end
+
+--- Completes a presigned upload.
+-- @tparam table self broker
+-- @tparam table actor
+-- @tparam table request `{job_id, dataset_id|nil, parts={{number,etag}}}`
+-- @tparam table limits see longshore.broker.datasets.start
+-- @treturn table|nil job
+-- @treturn table|nil err
+function _M.run(self, actor, request, limits)
+  local ok, err = access.authorize(self, actor, "complete", "upload")
+  if not ok then return nil, err end
+  local dataset
+  if request.dataset_id then
+    dataset, err = access.writable(self, actor, request.dataset_id)
+    if not dataset then return nil, err end
+    ok, err = start.takes_files(dataset)
+    if not ok then return nil, err end
+  end
+  local job
+  job, err = access.own_job(self, actor, request.job_id, dataset and "reupload" or "ingest", request.dataset_id)
+  if not job then return nil, err end
+  ok, err = completable(job)
+  if not ok then return nil, err end
+  ok, err = self.policy:decide("before_complete", { actor = actor, upload = job, parts = request.parts,
+    size = job.size })
+  if not ok then return nil, err end
+  local provider
+  provider, err = self:provider(job.provider)
+  if not provider then return nil, err end
+  if job.provider_upload_id then
+    ok, err = assemble(self, provider, job, request.parts)
+    if not ok then return nil, err end
+  end
+  ok, err = finalize(self, provider, job, limits, dataset)
+  if not ok then return nil, err end
+  return self.store:job(job.id)
+end
+
+--- Brings a file of this machine in: the direct form upload.
+-- The content is checked where it lies, then stored under a key of its own.
+-- @tparam table self broker
+-- @tparam table actor
+-- @tparam table request `{dataset_id|nil, filename, content_type, file={path,offset,length} | text=string,
+--   read=function}`; `read` reads ranges of the same bytes
+-- @tparam table limits
+-- @treturn table|nil job
+-- @treturn table|nil err
+function _M.direct(self, actor, request, limits)
+  local ok, err = access.authorize(self, actor, "ingest", "upload")
+  if not ok then return nil, err end
+  local size = request.file and request.file.length or #request.text
+  ok, err = start.admit(self, actor, { dataset_id = request.dataset_id, filename = request.filename, size = size },
+    limits)
+  if ok == nil then return nil, err end
+  local job
+  job, err = start.new_job(self, actor, { operation = "ingest", dataset_id = request.dataset_id,
+    filename = request.filename, size = size, content_type = request.content_type }, limits)
+  if not job then return nil, err end
+  local provider
+  provider, err = self:provider(job.provider)
+  if not provider then return nil, err end
+  local cleanup = self:new_cleanup { provider = job.provider, key = job.content_key .. "/" .. ids.new(""),
+    due = job.window_ends + start.GRACE }
+  ok, err = self.store:create_job(job, cleanup)
+  if not ok then return nil, err end
+  local function fail(why)
+    self.store:fail_job(job, { error = why.message, now = self.clock.now() })
+    return nil, why
+  end
+  ok, err = sniff.check(request.filename, request.read, size)
+  if not ok then return fail(err) end
+  local stored
+  stored, err = provider:put { key = cleanup.key, file = request.file, body = request.text,
+    content_type = request.content_type }
+  if not stored then return fail(select(2, start.storage_failure(err))) end
+  local now = self.clock.now()
+  ok, err = self.store:bind_job(job.id, { key = cleanup.key, etag = stored.etag, crc32c = stored.crc32c,
+    deadline = now + limits.commit_seconds, now = now, cleanup = cleanup.id })
+  if not ok then return nil, err or errors.new("state", "The job has ended", { reason = "failed" }) end
+  return self.store:job(job.id)
+end
+
+return _M
