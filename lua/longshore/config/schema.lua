@@ -136,6 +136,20 @@ _M.rules = { kind = "table", fields = {
       part_size = { kind = "integer", optional = true, min = 1, max = 5 * GiB },
       file_types = { kind = "list", optional = true, min = 1, each = { kind = "string" } },
     } },
+    geolens = { kind = "table", fields = {
+      enabled = { kind = "boolean", default = true },
+      bucket = { kind = "string", default = "default" },
+      max_size = size(500 * MiB, 5 * GiB),
+      threshold = { kind = "integer", default = 100 * MiB, min = 0, max = 5120 * MiB }, -- above it multipart
+      part_size = { kind = "integer", default = 10 * MiB, min = 5 * MiB, max = 5 * GiB },
+      window = { kind = "integer", default = 3600, min = 60, max = 604800 },            -- seconds
+      commit_seconds = seconds(86400, 31536000),
+      extensions = { kind = "list", optional = true, min = 1, each = { kind = "string",
+        one_of = { ".zip", ".gpkg", ".geojson", ".json", ".csv", ".tif", ".tiff", ".xlsx", ".xls", ".parquet" } } },
+      quota_bytes = { kind = "integer", optional = true, min = 1, max = 2 ^ 53 - 1 },   -- for each user
+      quota_datasets = { kind = "integer", optional = true, min = 1, max = 1e9 },
+      validation = { kind = "string", default = "string", one_of = { "string", "list" } },
+    } },
   } },
   cors = origins {},
   policy = { kind = "table", fields = {

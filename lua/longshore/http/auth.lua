@@ -33,11 +33,13 @@ end
 
 --- Authenticates by bearer token.
 -- @tparam table tokens has `verify(self, token)` -> actor | nil, err
--- @treturn function authenticate(request) -> actor | nil, err
+-- @treturn function authenticate(request, find) -> actor | nil, err; `find(request)` -> token | nil, err
+-- is for a service whose token may stand elsewhere than in Authorization
 function _M.bearer(tokens)
-  return function(request)
+  return function(request, find)
     if request.actor then return request.actor end
-    local token, err = _M.bearer_token(request.headers)
+    local token, err
+    if find then token, err = find(request) else token, err = _M.bearer_token(request.headers) end
     if not token then return nil, err end
     return tokens:verify(token)
   end

@@ -137,11 +137,13 @@ end
 -- @tparam string path raw
 -- @tparam table err
 -- @tparam[opt] string request_id
+-- @tparam[opt] table services `config.services`
 -- @treturn table response
 -- @treturn string the id of the error, as the client sees it
-function _M.refuse(path, err, request_id)
+function _M.refuse(path, err, request_id, services)
   local id = new_error_id()
-  local response = registry.of_path(path).render_error(err, { error = id, request = request_id })
+  local owner = registry.of_path(path)
+  local response = owner.render_error(err, { error = id, request = request_id }, services and services[owner.name])
   for name, value in pairs(status.headers(err)) do response.headers[name] = value end
   response.headers["x-request-id"] = request_id
   return response, id
@@ -165,7 +167,7 @@ local function open(self, request)
   local ctx = { request = request, route = route, params = params, settings = route.settings,
     broker = self.broker, log = self.log, data = self.config.data }
   if route.auth then
-    local actor, err = self.authenticate(request)
+    local actor, err = self.authenticate(request, route.service.token)
     if not actor then return nil, err end
     local allowed
     allowed, err = auth.allow(actor, route.right)
@@ -214,7 +216,7 @@ local function guarded(self, request, step)
   end
   if not response and err then
     local id
-    response, id = _M.refuse(request.path, errors.from(err), request.id)
+    response, id = _M.refuse(request.path, errors.from(err), request.id, self.config.services)
     log_error(self, request, response, errors.from(err), id)
   end
   if response then

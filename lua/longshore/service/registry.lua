@@ -5,7 +5,8 @@
 --
 --     name, prefixes                         -- the beginnings of its paths
 --     routes(settings)                       -- list of routes (longshore.http.router)
---     render_error(err, ids)                 -- response; ids = {error =, request =}
+--     render_error(err, ids, settings)       -- response; ids = {error =, request =}; settings may be nil
+--     token(request)                         -- optional: where its token stands; text | nil, err
 --
 -- Room: service. No I/O.
 -- @module longshore.service.registry
@@ -13,7 +14,7 @@ local _M = {}
 
 --- The names, in the order in which paths are tried. The first one's error
 -- shape serves where no service is at home.
-_M.names = { "newton" }
+_M.names = { "newton", "geolens" }
 
 --- The module of a service.
 -- @tparam string name
