@@ -14,6 +14,7 @@
 #include "transfer.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 
 #include <curl/curl.h>
@@ -105,7 +106,8 @@ struct lst_loop {
   CURLM *multi;
   lst_slot *slots;
   unsigned index;
-  unsigned active;          /* guarded by the engine's lock */
+  unsigned active;          /* guarded by the engine's lock, as is ... */
+  bool sleeping;            /* ... this: waits, and nobody woke it yet */
   unsigned paused;
   int *sockets;             /* open ones that libcurl asked for */
   size_t socket_count;
@@ -177,8 +179,38 @@ void lst_loop_free(lst_loop *loop);
 /* Takes jobs, lets them advance, waits up to `seconds` for the network. */
 void lst_loop_run(lst_loop *loop, double seconds);
 
-/* engine.c, for the loops: the next job to run here or NULL; a job's end. */
+/* lists.c; the lock is held. `lst_hash_find` gives the link that points to the
+ * job, or to NULL. */
+void lst_list_add(lst_list *l, lst_job *job);
+void lst_list_remove(lst_list *l, lst_job *job);
+lst_job **lst_hash_find(lst_engine *e, uint64_t id);
+void lst_hash_add(lst_engine *e, lst_job *job);
+void lst_hash_remove(lst_engine *e, lst_job *job);
+
+/* dispatch.c, for the loops: the next job to run here or NULL; whether there
+ * is none, so that the loop may sleep until it is woken; a job's end. */
 lst_job *lst_engine_take(lst_loop *loop);
+bool lst_engine_may_sleep(lst_loop *loop);
+void lst_engine_awake(lst_loop *loop);
 void lst_engine_finish(lst_loop *loop, lst_job *job);
+
+/* dispatch.c, for the caller's side. */
+bool lst_threaded(const lst_engine *e);
+void lst_mark_cancelled(lst_job *job);
+LS_MUST_CHECK
+ls_code lst_start_threads(lst_engine *e);
+void lst_wake_one(lst_engine *e);
+void lst_wake_all(lst_engine *e);
+
+/* events.c: while libcurl works in the caller's thread, a write to a dead
+ * connection must not raise SIGPIPE: it is blocked, and taken back if it
+ * came. */
+typedef struct lst_quiet {
+  sigset_t before;
+  bool was_pending;
+} lst_quiet;
+
+void lst_quiet_begin(lst_quiet *q);
+void lst_quiet_end(lst_quiet *q);
 
 #endif

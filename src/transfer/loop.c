@@ -301,9 +301,10 @@ void lst_loop_run(lst_loop *loop, double seconds)
       curl_multi_perform(loop->multi, &running);
     return;
   }
-  if(seconds > 0) {
+  if(seconds > 0 && lst_engine_may_sleep(loop)) {
     seconds = patience(loop, seconds);
     curl_multi_poll(loop->multi, NULL, 0, (int)(seconds * 1000 + 0.999),
                     NULL);
+    lst_engine_awake(loop);
   }
 }

@@ -63,7 +63,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
   size_t n = size * count;
   ls_code code = lst_answer_line(&job->answer, line, n);
 
-  if(!job->first_byte)
+  if(job->first_byte <= 0)
     job->first_byte = lst_now() - job->started_at;
   if(code == LS_OK)
     return n;
