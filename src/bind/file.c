@@ -110,8 +110,9 @@ static ls_code digest_range(const range *r, ls_digest *d, unsigned wanted,
   return code;
 }
 
-/* digest_file(path, {offset=, length=, md5=, sha1=, sha256=, crc32c=}) ->
- * {bytes=, md5=raw, sha1=raw, sha256=raw, crc32c=integer} | nil, err */
+/* digest_file(path, {offset=, length=, md5=, sha1=, sha256=, crc32c=, crc32=,
+ * crc64nvme=}) -> {bytes=, md5=raw, sha1=raw, sha256=raw, crc32c=integer,
+ * crc32=integer, crc64nvme=raw} | nil, err */
 static int l_digest_file(lua_State *L)
 {
   range r = check_range(L);
@@ -123,7 +124,9 @@ static int l_digest_file(lua_State *L)
     wanted = flag(L, "md5", LS_DIGEST_MD5) |
              flag(L, "sha1", LS_DIGEST_SHA1) |
              flag(L, "sha256", LS_DIGEST_SHA256) |
-             flag(L, "crc32c", LS_DIGEST_CRC32C);
+             flag(L, "crc32c", LS_DIGEST_CRC32C) |
+             flag(L, "crc32", LS_DIGEST_CRC32) |
+             flag(L, "crc64nvme", LS_DIGEST_CRC64NVME);
   }
   switch(digest_range(&r, &d, wanted, &error)) {
   case LS_OK:
@@ -141,6 +144,19 @@ static int l_digest_file(lua_State *L)
   if(wanted & LS_DIGEST_CRC32C) {
     lsb_push_uint(L, d.crc32c);
     lua_setfield(L, -2, "crc32c");
+  }
+  if(wanted & LS_DIGEST_CRC32) {
+    lsb_push_uint(L, d.crc32);
+    lua_setfield(L, -2, "crc32");
+  }
+  if(wanted & LS_DIGEST_CRC64NVME) {
+    char raw[8]; /* most significant byte first: more than a double holds */
+    int i;
+
+    for(i = 0; i < 8; i++)
+      raw[i] = (char)(d.crc64nvme >> (56 - 8 * i));
+    lua_pushlstring(L, raw, sizeof(raw));
+    lua_setfield(L, -2, "crc64nvme");
   }
   if(wanted & LS_DIGEST_MD5) {
     lua_pushlstring(L, (const char *)d.md5, sizeof(d.md5));

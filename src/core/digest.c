@@ -1,10 +1,15 @@
 /* See digest.h. Room: src/core. */
 #include "digest.h"
 
+#include <stdlib.h>
+
 #include <openssl/evp.h>
 
 /* In the order of ls_digest.evp. */
 static const unsigned evp_flag[2] = { LS_DIGEST_MD5, LS_DIGEST_SHA1 };
+
+/* In the order of ls_digest.crc. */
+static const unsigned crc_flag[2] = { LS_DIGEST_CRC32, LS_DIGEST_CRC64NVME };
 
 ls_code ls_digest_init(ls_digest *d, unsigned wanted)
 {
@@ -22,6 +27,17 @@ ls_code ls_digest_init(ls_digest *d, unsigned wanted)
     if(EVP_DigestInit_ex(d->evp[i], i ? EVP_sha1() : EVP_md5(), NULL) != 1)
       return LS_ECRYPTO;
   }
+  for(i = 0; i < 2; i++) {
+    if(!(wanted & crc_flag[i]))
+      continue;
+    d->crc[i] = malloc(sizeof(*d->crc[i]));
+    if(!d->crc[i])
+      return LS_ENOMEM;
+    if(i)
+      ls_crc_begin64nvme(d->crc[i]);
+    else
+      ls_crc_begin32(d->crc[i]);
+  }
   return LS_OK;
 }
 
@@ -37,12 +53,18 @@ ls_code ls_digest_update(ls_digest *d, const void *p, size_t n)
   for(i = 0; i < 2; i++) {
     if(d->evp[i] && EVP_DigestUpdate(d->evp[i], p, n) != 1)
       return LS_ECRYPTO;
+    if(d->crc[i])
+      ls_crc_update(d->crc[i], p, n);
   }
   return LS_OK;
 }
 
 ls_code ls_digest_final(ls_digest *d)
 {
+  if(d->crc[0])
+    d->crc32 = (uint32_t)ls_crc_value(d->crc[0]);
+  if(d->crc[1])
+    d->crc64nvme = ls_crc_value(d->crc[1]);
   if(d->wanted & LS_DIGEST_SHA256)
     ls_sha256_final(&d->stream, d->sha256);
   if(d->evp[0] && EVP_DigestFinal_ex(d->evp[0], d->md5, NULL) != 1)
@@ -59,5 +81,7 @@ void ls_digest_free(ls_digest *d)
   for(i = 0; i < 2; i++) {
     EVP_MD_CTX_free(d->evp[i]);
     d->evp[i] = NULL;
+    free(d->crc[i]);
+    d->crc[i] = NULL;
   }
 }

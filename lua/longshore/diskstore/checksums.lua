@@ -1,7 +1,7 @@
 --- What a client says of the body it sends, and whether it is so.
 --
 -- Verified: Content-MD5, the SHA-256 in x-amz-content-sha256, and
--- x-amz-checksum-crc32c, -crc32, -sha1 and -sha256. Another x-amz-checksum-*
+-- x-amz-checksum-crc32c, -crc32, -crc64nvme, -sha1 and -sha256. Another x-amz-checksum-*
 -- is refused before the body is read: a checksum is never taken and ignored.
 -- One in the query is no checksum of the body (some SDKs put that of an empty
 -- body into every presigned URL) and is not looked at.
@@ -14,7 +14,7 @@ local fault = require "longshore.diskstore.fault"
 local _M = {}
 
 -- x-amz-checksum-NAME: bytes of the value
-local lengths = { crc32c = 4, crc32 = 4, sha1 = 20, sha256 = 32 }
+local lengths = { crc32c = 4, crc32 = 4, crc64nvme = 8, sha1 = 20, sha256 = 32 }
 local ignored = { mode = true, algorithm = true, type = true }
 
 --- The bytes of a CRC, most significant first, as stores encode it.
@@ -33,7 +33,7 @@ end
 --- Reads what the headers announce.
 -- @tparam table headers flat
 -- @tparam string payload_hash what was signed: hexadecimal SHA-256, UNSIGNED-PAYLOAD or nil
--- @treturn table expected: md5, payload (raw SHA-256), and crc32c, crc32, sha1, sha256 as raw bytes
+-- @treturn table expected: md5, payload (raw SHA-256), and crc32c, crc32, crc64nvme, sha1, sha256 as raw bytes
 -- @return[2] nil
 -- @treturn[2] table fault
 function _M.expected(headers, payload_hash)
@@ -56,7 +56,7 @@ function _M.expected(headers, payload_hash)
     if name and not ignored[name] then
       if not lengths[name] then
         return fault.fail("NotImplemented",
-          ("This store does not verify %s. It verifies crc32c, crc32, sha1 and sha256."):format(header),
+          ("This store does not verify %s. It verifies crc32c, crc32, crc64nvme, sha1 and sha256."):format(header),
           { { "Header", header } })
       end
       expected[name] = decode(value, lengths[name])
@@ -82,6 +82,7 @@ function _M.wanted(expected)
     sha256 = (expected.payload or expected.sha256) and true or nil,
     sha1 = expected.sha1 and true or nil,
     crc32 = expected.crc32 and true or nil,
+    crc64nvme = expected.crc64nvme and true or nil,
   }
 end
 
@@ -102,6 +103,7 @@ function _M.verify(expected, digest)
   local raw = {
     crc32c = digest.crc32c and _M.crc_bytes(digest.crc32c),
     crc32 = digest.crc32 and _M.crc_bytes(digest.crc32),
+    crc64nvme = digest.crc64nvme,
     sha1 = digest.sha1,
     sha256 = digest.sha256,
   }

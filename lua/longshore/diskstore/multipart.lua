@@ -69,7 +69,7 @@ function _M.create_upload(store, op)
   local headers, why = attributes.take(op.headers)
   if not headers then return nil, why end
   local algorithm = op.headers["x-amz-checksum-algorithm"]
-  if algorithm and not ({ CRC32C = 1, CRC32 = 1, SHA1 = 1, SHA256 = 1 })[algorithm:upper()] then
+  if algorithm and not ({ CRC32C = 1, CRC32 = 1, CRC64NVME = 1, SHA1 = 1, SHA256 = 1 })[algorithm:upper()] then
     return fault.fail("NotImplemented", "This store does not verify checksums of the algorithm "
       .. algorithm .. ".", { { "Header", "x-amz-checksum-algorithm" } })
   end

@@ -33,7 +33,8 @@ function _M.digest(op)
   if op.spooled then
     digest, why = core.digest_file(op.spooled, checksums.wanted(expected))
   else
-    digest = { bytes = 0, md5 = core.md5(""), sha1 = core.sha1(""), sha256 = core.sha256(""), crc32c = 0, crc32 = 0 }
+    digest = { bytes = 0, md5 = core.md5(""), sha1 = core.sha1(""), sha256 = core.sha256(""), crc32c = 0, crc32 = 0,
+      crc64nvme = ("\0"):rep(8) }
   end
   if not digest then return nil, fault.from_io(why) end
   if op.length and digest.bytes ~= op.length then
