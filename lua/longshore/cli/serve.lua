@@ -44,18 +44,6 @@ local function load(args)
   return config_module.load(args.config, given)
 end
 
--- A terminal shows the requests; a program that reads our output gets them too.
--- (A socket cannot be opened again by its name, a plain file would be overwritten.)
-local function access_log(config, quiet)
-  return function(name)
-    if config.log.access then return config.log.access end
-    local uv = require "luv"
-    local kind = uv.guess_handle(1)
-    if not quiet and (kind == "tty" or (kind == "pipe" and uv.fs_fstat(1).type == "fifo")) then return "/dev/stdout" end
-    return ("%s/logs/%s.log"):format(config.data, name)
-  end
-end
-
 -- Everything up to the point where nginx can be started.
 local function prepare(args)
   local host_module = require "longshore.cli.serve.host"
@@ -83,7 +71,7 @@ local function prepare(args)
   if not config then return nil, err end
   ok, err = require("longshore.service").check(config)
   if not ok then return nil, err end
-  found.user, found.access = user, access_log(config, args.quiet)
+  found.user, found.access_log = user, config.log.access or (args.quiet and "off" or "/dev/stderr")
   local servers
   servers, err = setup.write_conf(config, found, owner)
   if not servers then return nil, err end
@@ -121,7 +109,8 @@ function _M.run(args)
   local ready, err = prepare(args)
   if not ready then return nil, err end
   local host = require "longshore.cli.serve.host"
-  local supervisor = require("longshore.cli.serve.supervisor").new(ready.found.binary, ready.servers, warn)
+  local supervisor = require("longshore.cli.serve.supervisor").new(ready.found.binary, ready.servers,
+    { say = warn, write = common.err, quiet = args.quiet, debug = ready.config.log.level == "debug" })
   supervisor:sweep()
   for _, server in ipairs(ready.servers) do
     local ok

@@ -8,7 +8,7 @@
 --       modules = { "/usr/lib/nginx/modules/ndk_http_module.so", ... },
 --       lua_path = "/src/lua/?.lua;...", lua_cpath = "/src/build/luajit/?.so",
 --       user = "name group" | nil,        -- only where nginx starts as root
---       error_log = "stderr" (default), access_log = path | "off" (default) }
+--       error_log = "stderr" (default), access_log = path | "syslog:..." | "/dev/stderr" | "off" (default) }
 --
 -- Room: nginx. No I/O, no ngx: it also runs outside nginx.
 -- @module longshore.nginx.conf
@@ -91,10 +91,12 @@ local function http_lines(host, server)
     lines[#lines + 1] = "access_log off;"
   else
     -- The path without its query: presigned URLs carry their signature there.
-    lines[#lines + 1] = [[log_format longshore '$time_iso8601 $remote_addr "$request_method $log_path" $status ']]
-      .. [['$body_bytes_sent $request_time $sent_http_x_request_id';]]
+    lines[#lines + 1] = ("log_format longshore '%s$log_method $log_path $status $body_bytes_sent $request_time "
+      .. "$remote_addr $sent_http_x_request_id';"):format(access == "/dev/stderr" and "request " or "$time_iso8601 ")
     lines[#lines + 1] = ("access_log %s longshore;"):format(access:find("^syslog:") and access or _M.quote(access))
     lines[#lines + 1] = [[map $request_uri $log_path { "~^(?<longshore_path>[^?]*)" $longshore_path; default -; }]]
+    -- (A refusal is an internal redirect, which makes a GET of $request_method.)
+    lines[#lines + 1] = [[map $request $log_method { "~^(?<longshore_method>[A-Z]+) " $longshore_method; default -; }]]
   end
   for _, line in ipairs(server.http or {}) do lines[#lines + 1] = line end
   return "  " .. table.concat(lines, "\n  ")

@@ -32,6 +32,12 @@ local state
 function _M.setup(options)
   local config, err = require("longshore.config").load(options.config)
   if not config then error(tostring(err), 0) end
+  -- What the worker threads will need: better missed now than at the first request.
+  require "longshore.broker"
+  require "longshore.broker.tokens"
+  require "longshore.http.transport"
+  require "longshore.provider.s3"
+  require "longshore.store"
   local tunnels = {}
   for _, route in ipairs(registry.routes(config.services)) do
     if route.tunnel then tunnels[#tunnels + 1] = route end

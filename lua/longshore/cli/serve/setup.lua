@@ -7,7 +7,6 @@
 --       token                      0600, the first token, as `longshore put` takes it
 --       spool/                     bodies on their way through the broker
 --       run/                       lock, nginx.conf files, pids, the configuration as nginx reads it (0600)
---       logs/                      access logs where there is no terminal
 --
 -- Room: cli.
 -- @module longshore.cli.serve.setup
@@ -91,7 +90,7 @@ end
 -- @treturn table err
 function _M.folders(config, owner)
   for _, path in ipairs { config.data, config.data .. "/run", config.data .. "/run/broker",
-    config.data .. "/run/diskstore", config.data .. "/logs", config.data .. "/spool" } do
+    config.data .. "/run/diskstore", config.data .. "/spool" } do
     local ok, err = _M.make_folder(path, owner)
     if not ok then return nil, err end
   end
@@ -173,7 +172,7 @@ end
 
 --- Writes the configuration and the nginx.conf files that nginx will read.
 -- @tparam table config
--- @tparam table host `binary`, `modules`, `lua_path`, `lua_cpath`, `user`, `access` (function(name) -> access_log)
+-- @tparam table host `binary`, `modules`, `lua_path`, `lua_cpath`, `user`, `access_log`
 -- @tparam[opt] table owner
 -- @treturn table list of servers: `{name=, folder=, conf=, listen=}`
 -- @treturn[2] nil
@@ -187,7 +186,7 @@ function _M.write_conf(config, host, owner)
     local folder = run .. "/" .. name
     local rendered, text = pcall(require(template).render, config, {
       folder = folder, config = run .. "/config.lua", modules = host.modules, user = host.user,
-      lua_path = host.lua_path, lua_cpath = host.lua_cpath, access_log = host.access(name),
+      lua_path = host.lua_path, lua_cpath = host.lua_cpath, access_log = host.access_log,
     })
     if not rendered then
       if errors.is(text) then return nil, text end

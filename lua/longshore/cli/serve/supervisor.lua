@@ -10,6 +10,7 @@
 local core = require "longshore.core"
 local errors = require "longshore.errors"
 local finder = require "longshore.cli.serve.host"
+local logs = require "longshore.cli.serve.logs"
 local uv = require "luv"
 
 local _M = {}
@@ -21,10 +22,10 @@ local GRACE, RESTARTS, WINDOW = 30, 5, 60
 --- Makes a supervisor.
 -- @tparam string binary nginx
 -- @tparam table servers of setup.write_conf
--- @tparam function say (format, ...) prints a line
+-- @tparam table output `say` (function(format, ...)), and for the servers' logs `write`, `quiet`, `debug`
 -- @treturn table
-function _M.new(binary, servers, say)
-  return setmetatable({ binary = binary, servers = servers, say = say }, mt)
+function _M.new(binary, servers, output)
+  return setmetatable({ binary = binary, servers = servers, say = output.say, output = output }, mt)
 end
 
 -- The environment without the paths of the Lua that runs this command.
@@ -70,12 +71,25 @@ function methods:test(server)
   return true
 end
 
+-- A pipe whose lines become lines of our log; returns the end to write to.
+local function log_pipe(self, server)
+  local fds = assert(uv.pipe({ nonblock = true }, { nonblock = false }))
+  local pipe, read = uv.new_pipe(false), logs.reader(server.name, self.output)
+  pipe:open(fds.read)
+  pipe:read_start(function(_, chunk)
+    read(chunk)
+    if not chunk then pipe:close() end
+  end)
+  return fds.write
+end
+
 local function spawn(self, server)
   sweep(server.folder)
   server.exited = false
+  local log = log_pipe(self, server)
   local handle, pid = uv.spawn(self.binary, {
     args = { "-p", server.folder .. "/", "-c", server.conf }, cwd = server.folder, detached = true,
-    env = environment(), stdio = { nil, 1, 2 },
+    env = environment(), stdio = { nil, log, log },
   }, function(code, signal)
     server.exited, server.code, server.signal = true, code, signal
     server.handle:close()
@@ -83,6 +97,7 @@ local function spawn(self, server)
     -- A death during the start is an error, not a reason to try again.
     if not self.stopping and not self.starting then self:died(server) end
   end)
+  uv.fs_close(log)
   if not handle then
     return errors.fail("unavailable", ("cannot start %s: %s"):format(self.binary, tostring(pid)))
   end

@@ -1,0 +1,69 @@
+--- Makes one plain log of what the nginx processes write: a line per event,
+--
+--     2026-11-20T23:27:31Z broker info upload started parts=3 upload_id=upl_...
+--
+-- nginx puts the request's line into its messages, signatures of presigned URLs
+-- with it; none of that gets through.
+--
+-- Room: cli. No I/O.
+-- @module longshore.cli.serve.logs
+local errors = require "longshore.errors"
+
+local _M = {}
+
+local words = {
+  debug = "debug", info = "debug", notice = "info", warn = "warn", error = "error",
+  crit = "error", alert = "error", emerg = "error",
+}
+
+-- nginx writes local time without a zone; ours is UTC.
+local function now()
+  return os.date("!%Y-%m-%dT%H:%M:%SZ")
+end
+
+-- A line of an nginx error log: its level and its text, or nil when nobody needs it.
+local function read_error(line)
+  local level, text = line:match("^%d+/%d+/%d+ %d+:%d+:%d+ %[(%a+)%] %d+#%d+: (.*)$")
+  if not level then return nil end
+  text = text:gsub("^%*%d+ ", "")
+  local own = text:match("^%[lua%] [^:]+:%d+: [^:]-: (.*)$") or text:match("^%[lua%] [^:]+:%d+: (.*)$")
+  -- What nginx says at its start and its end is for those who debug it.
+  if not own and level == "notice" then level = "info" end
+  text = (own or text):gsub(", client: .*$", ""):gsub(", context: ngx%.timer$", "")
+  return words[level] or "info", text
+end
+
+--- Makes a reader for the output of one nginx.
+-- @tparam string name what its lines are marked with
+-- @tparam table options `write` (function(text)), `quiet` (warnings and errors only), `debug` (everything)
+-- @treturn function(chunk) to be called with whatever arrives, nil at the end
+function _M.reader(name, options)
+  local rest = ""
+  local function emit(line)
+    if line == "" then return end
+    local level, text = read_error(line)
+    if not level then
+      local request = line:match("^request (.*)$")
+      level, text = request and "info" or "error", request or line:gsub(", client: .*$", "")
+    end
+    if level == "debug" and not options.debug then return end
+    if options.quiet and (level == "info" or level == "debug") then return end
+    options.write(("%s %s %s %s\n"):format(now(), name, level, errors.redact(text)))
+  end
+  return function(chunk)
+    if not chunk then
+      emit(rest)
+      rest = ""
+      return
+    end
+    rest = rest .. chunk
+    while true do
+      local line, after = rest:match("^([^\n]*)\n()")
+      if not line then break end
+      emit(line)
+      rest = rest:sub(after)
+    end
+  end
+end
+
+return _M
