@@ -16,6 +16,7 @@ int luaopen_longshore_core(lua_State *L);
   X(lock) \
   X(signer) \
   X(verifier) \
+  X(plan) \
   X(engine)
 
 #define DECLARE(name) void lsb_open_##name(lua_State *L);
