@@ -23,7 +23,8 @@
 --  * `path_style`: `"auto"` (virtual host where the name allows), `true`, `false`;
 --  * `lifecycle_abort`: the lifecycle rule AbortIncompleteMultipartUpload exists;
 --  * `bucket_cors`: CORS rules are set with PutBucketCors;
---  * `complete_repeats`: completing twice answers 200 again instead of NoSuchUpload.
+--  * `complete_repeats`: completing twice answers 200 again instead of NoSuchUpload;
+--  * `uploads_encoded`: the list of uploads can have its keys URL-encoded (and says so).
 --
 -- `endpoint` has `{region}` (and `{account}` for R2) where the option of that
 -- name goes; `region` is the default.
@@ -46,7 +47,7 @@ local base = {
   equal_parts = false, etag_is_md5 = true, lists_crc32c = false, checksum_mode = false,
   checksum_kinds = {}, post_policy = true, conditional_put = false, conditional_complete = false,
   location_constraint = false, path_style = "auto", lifecycle_abort = true, bucket_cors = true,
-  complete_repeats = false, region = "us-east-1",
+  complete_repeats = false, uploads_encoded = true, region = "us-east-1",
 }
 
 local rows = {
@@ -68,7 +69,7 @@ local rows = {
   },
   ceph = {
     title = "Ceph RADOS Gateway", path_style = true,
-    conditional_put = true, complete_repeats = true,
+    conditional_put = true, complete_repeats = true, uploads_encoded = false,
   },
   minio = {
     title = "MinIO", path_style = true, max_object = 5 * TiB, max_put = 5 * GiB, checksum_mode = true,

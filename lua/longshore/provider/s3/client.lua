@@ -165,7 +165,8 @@ end
 -- enough.
 -- @tparam table request `what` (for messages), `method`, `key` (nil: the bucket),
 --   `query`, `headers` (lower case), `body` or `file`, `output`, `expect` (name of
---   the document in the answer), `attempts`, `timeout`, `max_response`
+--   the document in the answer), `attempts`, `timeout`, `max_response`,
+--   `reconsider(err)` (asked before each further try; may return another error)
 -- @treturn[1] table response with `root` (the document) when one was expected;
 --   `tries` is how often it was sent
 -- @treturn[2] nil
@@ -183,6 +184,7 @@ function methods:send(request)
       return response
     end
     lost = lost or err.lost or err.nonsense or (err.retryable and err.code ~= "busy")
+    if err.retryable and request.reconsider then err = request.reconsider(err) or err end
     err.lost = lost or nil
     if not err.retryable or number == attempts then
       err.tries = number

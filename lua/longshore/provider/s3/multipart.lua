@@ -121,6 +121,15 @@ local function recover(self, o, parts)
   return { etag = found.etag, crc32c = found.crc32c, size = found.size, recovered = true }
 end
 
+-- Stores that fail without saying why: does the upload still exist?
+local function gone(self, key, upload_id)
+  local _, err = self.client:send {
+    what = "complete the upload", method = "GET", key = key, query = { uploadId = upload_id, ["max-parts"] = "1" },
+    expect = "ListPartsResult", attempts = 1, max_response = LIST_BYTES,
+  }
+  return err and err.code == "not_found" and err or nil
+end
+
 --- Finishes a multipart upload. May be repeated: when the store no longer knows
 -- the upload, the object is looked at; it is taken for the result when its ETag
 -- is the one these parts make, or when it carries `marker` and has `size`.
@@ -145,6 +154,7 @@ function _M:complete_multipart(o)
   response, err = self.client:send {
     what = "complete the upload", method = "POST", key = key, query = { uploadId = o.upload_id }, headers = headers,
     body = complete_body(parts), expect = "CompleteMultipartUploadResult", timeout = COMPLETE_SECONDS,
+    reconsider = function() return gone(self, key, o.upload_id) end,
   }
   if not response then
     if err.code == "not_found" or (err.code == "conflict" and o.if_none_match and err.lost) then
@@ -157,7 +167,14 @@ function _M:complete_multipart(o)
   if not crc32c and (response.root:get("ChecksumType") or ""):upper() ~= "COMPOSITE" then
     crc32c = answers.crc32c(response.root:get("ChecksumCRC32C"))
   end
-  return { etag = answers.etag(response.root:get("ETag")), crc32c = crc32c }
+  local etag = answers.etag(response.root:get("ETag"))
+  if not etag then -- Ceph forgets it when it completes for the first time
+    local found
+    found, err = self:head { key = o.key }
+    if not found then return nil, err end
+    etag, crc32c = found.etag, found.crc32c
+  end
+  return { etag = etag, crc32c = crc32c }
 end
 
 --- Aborts a multipart upload. An upload that is gone is aborted.
@@ -194,8 +211,9 @@ end
 -- @treturn[opt] table err
 function _M:list_uploads(o)
   local list = {}
-  local query = { uploads = "", ["encoding-type"] = "url", prefix = self.prefix .. (o and o.prefix or "") }
+  local query = { uploads = "", prefix = self.prefix .. (o and o.prefix or "") }
   if query.prefix == "" then query.prefix = nil end
+  if self.profile.uploads_encoded then query["encoding-type"] = "url" end
   if o and o.page then query["max-uploads"] = json.number(o.page) end
   local ok, err = pages(self.client, {
     what = "list the uploads", method = "GET", expect = "ListMultipartUploadsResult", max_response = LIST_BYTES,
