@@ -20,21 +20,22 @@ local function send(self, row, file)
   local parts, whole = {}, 0
   for number = 1, row.part_count do
     local offset, length = self:part_offset(row, number), self:part_length(row, number)
-    local crc, bytes = core.crc32c_file(file.path, { offset = file.offset + offset, length = length })
-    if not crc then return nil, bytes end
-    if bytes ~= length then
+    local range = { path = file.path, offset = file.offset + offset, length = length }
+    local digest
+    digest, err = core.digest_file(file.path,
+      { offset = range.offset, length = length, md5 = true, crc32c = true })
+    if not digest then return nil, err end
+    if digest.bytes ~= length then
       return errors.fail("changed", "the spooled file became shorter while it was sent")
     end
-    local sent
+    local crc, sent = digest.crc32c, nil
     sent, err = provider:put_part {
-      key = row.key, upload_id = row.provider_upload_id, number = number,
-      file = { path = file.path, offset = file.offset + offset, length = length },
+      key = row.key, upload_id = row.provider_upload_id, number = number, file = range, md5 = digest.md5,
     }
     if not sent then return nil, self:store_failure(err) end
-    for _, theirs in ipairs { sent.sent_crc32c or crc, sent.crc32c or crc } do
-      if theirs ~= crc then
-        return errors.fail("integrity", ("part %d changed on the way to the store"):format(number))
-      end
+    -- What was read to be sent, and what the store says it got, where it says so.
+    if (sent.sent_crc32c or crc) ~= crc or (sent.crc32c or crc) ~= crc then
+      return errors.fail("integrity", ("part %d changed on the way to the store"):format(number))
     end
     whole = number == 1 and crc or core.crc32c_combine(whole, crc, length)
     parts[number] = { number = number, token = sent.etag }

@@ -65,7 +65,8 @@ function _M.define(name, columns)
     columns[i] = column
     self.by_name[column.name] = column
     selected[i] = textual[column.kind] and column.column
-      or ("CAST(%s AS TEXT)"):format(column.column)
+      -- Under another name: PostgreSQL would take the text's for ORDER BY.
+      or ("CAST(%s AS TEXT) AS %s_text"):format(column.column, column.column)
     names[i] = column.column
     marks[i] = textual[column.kind] and "?" or "?i"
   end

@@ -161,6 +161,33 @@ function _M:put(o)
   return verified(self, o, response)
 end
 
+--- Writes a part of a multipart upload with the broker's own credentials.
+-- @tparam table o `key`, `upload_id`, `number`, `body` (string) or `file`
+--   (`{path=, offset=, length=}`), `md5` (16 bytes, of a file's range, for the
+--   store to compare), `timeout`
+-- @treturn table|nil `{etag, crc32c|nil, sent_crc32c|nil, check="crc32c"|"md5"|"none"}`
+-- @treturn[opt] table err `not_found` when there is no such upload
+function _M:put_part(o)
+  local key, err = self:full_key(o.key)
+  if not key then return nil, err end
+  assert(type(o.upload_id) == "string" and o.upload_id ~= "", "upload_id: string expected")
+  assert((o.body == nil) ~= (o.file == nil), "either body or file expected")
+  local md5 = o.md5 or (o.body and core.md5(o.body))
+  local response
+  response, err = self.client:send {
+    what = "write the part", method = "PUT", key = key,
+    query = { partNumber = json.number(o.number), uploadId = o.upload_id },
+    headers = md5 and { ["content-md5"] = core.base64(md5) } or nil, body = o.body, file = o.file,
+    checksum = o.file and true or nil, timeout = o.timeout or (o.file and 3600 or nil),
+  }
+  if not response then return nil, err end
+  local result
+  result, err = verified(self, o, response)
+  if not result then return nil, err end
+  if md5 and result.check == "none" then result.check = "md5" end
+  return result
+end
+
 --- Deletes an object. One that is not there is deleted.
 -- @tparam table o `key`
 -- @treturn boolean|nil true
