@@ -45,6 +45,7 @@ local transient_statuses = {
 }
 
 local function classify(store_code, status)
+  if status < 300 then status = 400 end -- a refusal inside an answer that began well
   if transient[store_code] then return transient[store_code], true end
   if codes[store_code] then return codes[store_code], false end
   if transient_statuses[status] then return transient_statuses[status], true end
