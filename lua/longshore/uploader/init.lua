@@ -124,8 +124,9 @@ function _M.new(options)
   if type(engine) == "table" and not engine.add then
     local settings = { connections = self.parallel + CALLS }
     for k, v in pairs(engine) do settings[k] = v end
-    self.engine = core.engine(settings)
-    self.own_engine = true
+    local made, err = core.engine(settings)
+    if not made then return nil, err end
+    self.engine, self.own_engine = made, true
   else
     self.engine = engine
   end

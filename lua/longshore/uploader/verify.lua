@@ -32,6 +32,12 @@ function _M.bare_etag(etag)
   return etag ~= "" and etag or nil
 end
 
+-- Stores that encrypt with a key of their own or the caller's have other ETags.
+local function encrypted(headers)
+  return (headers["x-amz-server-side-encryption"] or ""):find("^aws:kms") ~= nil
+    or headers["x-amz-server-side-encryption-customer-algorithm"] ~= nil
+end
+
 local function damaged(what)
   return errors.fail("integrity", "the bytes arrived damaged: " .. what, { retryable = true })
 end
@@ -53,7 +59,8 @@ function _M.part(facts)
   end
   local known = facts.known
   local etag = _M.bare_etag(facts.headers.etag)
-  if facts.etag == "opaque" or known.etag == "opaque" or not etag or not etag:match("^%x+$") or #etag ~= 32 then
+  if facts.etag == "opaque" or known.etag == "opaque" or not etag or not etag:match("^%x+$") or #etag ~= 32
+    or encrypted(facts.headers) then
     return "none"
   end
   local md5, err = facts.md5()

@@ -1,0 +1,337 @@
+--- `longshore put`: uploads files and folders.
+--
+-- Room: cli.
+-- @module longshore.cli.put
+local bucket = require "longshore.cli.bucket"
+local common = require "longshore.cli.common"
+local core = require "longshore.core"
+local errors = require "longshore.errors"
+local progress = require "longshore.uploader.progress"
+local sources = require "longshore.uploader.source"
+local terminal = require "longshore.cli.terminal"
+local uploader = require "longshore.uploader"
+
+local _M = {
+  summary = [[
+Uploads files and folders, in parallel parts, resumable, checked.
+
+The last argument says where to:
+  http://HOST[:PORT], https://...  a broker (or a service that speaks its API);
+                                   needs a token
+  s3://BUCKET[/PREFIX]             straight to a bucket, with credentials from
+                                   AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+
+A file goes by its own name. What is in folder `a/b` goes as `b/...`, what is in
+`a/b/` (with the slash) without the folder's name.
+
+After an interruption - Ctrl-C, a lost network, kill -9 - the same command sends
+only what is missing. A file that has changed since is uploaded from the start.]],
+}
+
+local SERVICES = { "newton" }
+
+--- Adds the options.
+function _M.configure(parser)
+  parser:usage "Usage: longshore put [OPTION...] FILE... URL"
+  parser:argument("words", "Files and folders, and at last where to."):args("+"):argname("FILE... URL")
+
+  parser:option("--token"):argname("TOKEN")
+    :description "Token for the broker. LONGSHORE_TOKEN is better: others cannot see it in the list of processes."
+  parser:option("--token-file"):argname("PATH"):description "A file with the token in its first line."
+  parser:option("--service"):argname("NAME"):choices(SERVICES):default "newton"
+    :description "Which API the broker is asked in."
+  parser:option("--name"):argname("NAME"):description "Another name for the (one) file."
+  parser:option("--type"):argname("MIME"):description "Content type (default: by the name's ending)."
+  parser:option("-j --parallel"):argname("N"):default "4":convert(common.integer(1, 256))
+    :description "Parts at once, over all files."
+  parser:option("--limit-rate"):argname("SIZE"):convert(common.size)
+    :description "Bytes a second at most, for all together: 5MiB."
+  parser:option("--attempts"):argname("N"):default "10":convert(common.integer(1, 1000))
+    :description "How often a part or a call is tried."
+  parser:option("--journal"):argname("FOLDER")
+    :description "Where to remember unfinished uploads (default: $XDG_STATE_HOME or ~/.local/state)."
+  parser:flag("--no-journal"):description "Remember nothing; an interrupted upload starts over."
+  parser:flag("--restart"):description "Do not resume: abort what was interrupted and start over."
+  parser:option("--ca-file"):argname("PATH"):description "Certificates to trust instead of the system's."
+  parser:option("--proxy"):argname("URL"):description "Proxy (default: http_proxy, https_proxy, no_proxy)."
+  parser:flag("--json"):description "A JSON object per line on stdout, for programs."
+  parser:flag("-q --quiet"):description "Print failures only."
+  parser:flag("-v --verbose"):description "Also say what was sent again, and why."
+
+  bucket.configure(parser)
+  parser:option("--part-size"):argname("SIZE"):convert(common.size)
+    :description "Size of a part in a bucket (default 16MiB, more where the file is very large)."
+  parser:option("--threshold"):argname("SIZE"):convert(common.size)
+    :description "Files up to this size go to a bucket as one PUT (default 32MiB)."
+  parser:flag("--no-clobber"):description "Never replace an object in a bucket."
+  parser:option("--metadata"):argname("NAME=VALUE"):count "*"
+    :description "Metadata to keep with an object in a bucket."
+
+  parser:epilog [[
+Exit codes: 0 all done, 1 some or all failed, 2 wrong usage, 3 interrupted (the
+same command again resumes).
+
+Each line of result ends with what was compared with the store for each part:
+crc32c, md5, or nothing where the store answers neither.
+
+Examples:
+  export LONGSHORE_TOKEN=ls_...
+  longshore put video.mp4 http://127.0.0.1:8080
+  longshore put -j 8 photos/ notes.txt https://uploads.example.com
+  longshore put backup.tar s3://bucket/2026 --endpoint https://s3.example.com
+  longshore put data.csv http://127.0.0.1:8080 --json]]
+end
+
+---------------------------------------------------------------------------
+-- what the command line says
+
+local function token_of(args)
+  if args.token and args.token_file then common.usage "--token and --token-file: one of them" end
+  if args.token then return args.token end
+  if args.token_file then
+    local file, why = io.open(args.token_file, "r")
+    if not file then common.usage("--token-file: " .. why) end
+    local line = file:read("*l")
+    file:close()
+    return (line or ""):match("^%s*(.-)%s*$")
+  end
+  return os.getenv "LONGSHORE_TOKEN"
+end
+
+local function metadata_of(args)
+  if #args.metadata == 0 then return nil end
+  local metadata = {}
+  for _, text in ipairs(args.metadata) do
+    local name, value = text:match("^([^=]+)=(.*)$")
+    if not name then common.usage(("--metadata: NAME=VALUE is expected, not %q"):format(text)) end
+    metadata[name] = value
+  end
+  return metadata
+end
+
+-- Options that say something only about buckets, or only about brokers.
+local function refuse(args, names, why)
+  for _, name in ipairs(names) do
+    local value = args[(name:gsub("%-", "_"))]
+    if value ~= nil and value ~= false and not (type(value) == "table" and #value == 0) then
+      common.usage(("--%s %s"):format(name, why))
+    end
+  end
+end
+
+local function driver_of(url, args)
+  if url:match("^[sS]3://") then
+    refuse(args, { "token", "token-file" },
+      "is for brokers; a bucket needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    local settings = bucket.settings(args)
+    settings.url, settings.part_size, settings.threshold = url, args.part_size, args.threshold
+    settings.no_clobber = args.no_clobber
+    return require("longshore.uploader.s3").new(settings)
+  end
+  if not url:match("^[hH][tT][tT][pP][sS]?://") then
+    common.usage(("the last argument says where to: http://..., https://... or s3://..., not %q"):format(url))
+  end
+  refuse(args, { "endpoint", "region", "profile", "path-style", "part-size", "threshold", "no-clobber", "metadata" },
+    "is for buckets (s3://...)")
+  return require("longshore.service." .. args.service .. ".client").new { url = url, token = token_of(args) }
+end
+
+local function items_of(args, paths)
+  for _, path in ipairs(paths) do
+    if path == "-" then common.usage "standard input cannot be uploaded; write it to a file first" end
+  end
+  local items = sources.expand(paths)
+  if args.name then
+    if #items ~= 1 then common.usage "--name is for one file" end
+    items[1].name = args.name
+  end
+  local seen, bytes, metadata = {}, 0, metadata_of(args)
+  for _, item in ipairs(items) do
+    if seen[item.name] and not item.error then
+      common.usage(("%s and %s would both be uploaded as %q"):format(seen[item.name], item.path, item.name))
+    end
+    seen[item.name] = item.path
+    item.content_type, item.metadata = args.type, metadata
+    local stat = not item.error and core.file_stat(item.path)
+    item.size = stat and stat.type == "file" and stat.size or 0
+    bytes = bytes + item.size
+  end
+  return items, bytes
+end
+
+---------------------------------------------------------------------------
+-- what is printed
+
+local COMPARED = {
+  crc32c = "crc32c compared", md5 = "md5 compared", mixed = "not all parts compared",
+  none = "nothing compared: the store answers no checksum",
+}
+
+local function result_line(result)
+  local notes = {}
+  if result.already then
+    notes[1] = "was complete already"
+  else
+    notes[1] = COMPARED[result.compared]
+    if result.whole_checked then notes[#notes + 1] = "whole file confirmed" end
+    if result.resumed_parts > 0 then
+      notes[#notes + 1] = ("resumed, %d of %d parts were there"):format(result.resumed_parts, result.parts)
+    end
+  end
+  return ("%s  %s  %s%s  (%s)\n"):format(result.name, progress.size(result.bytes),
+    result.crc32c and "crc32c " .. core.crc32c_base64(result.crc32c) .. "  " or "",
+    result.file_id or result.location or result.upload_id, table.concat(notes, "; "))
+end
+
+local function json_result(item, result, err)
+  local event = { event = "result", path = item.path, name = item.name, ok = result ~= nil }
+  if err then
+    event.error = { code = err.code, message = errors.redact(err.message), status = err.status,
+      request_id = err.request_id }
+    event.resumable, event.interrupted = err.resumable, err.interrupted
+    return event
+  end
+  for _, field in ipairs { "bytes", "file_id", "upload_id", "etag", "location", "compared", "whole_checked",
+    "parts", "sent_parts", "resumed_parts", "sent_bytes", "retries", "already", "file_status" } do
+    event[field] = result[field]
+  end
+  event.crc32c = result.crc32c and core.crc32c_base64(result.crc32c) or nil
+  event.seconds = math.floor(result.seconds * 1000 + 0.5) / 1000
+  event.checks = result.checks
+  return event
+end
+
+-- Says what happens, in one of three ways.
+local function reporter(args)
+  local mode = args.json and "json" or args.quiet and "none" or terminal.is_tty(2) and "bar" or "lines"
+  local bar = progress.new {
+    mode = mode, now = core.monotonic, emit = common.print_json,
+    write = function(text)
+      io.stdout:flush()
+      io.stderr:write(text)
+      io.stderr:flush()
+    end,
+    width = function() return terminal.width(2) end,
+  }
+  local self = { bar = bar, done = 0, failed = 0, interrupted = 0, resumable = 0, bytes = 0, sent = 0 }
+
+  local function say(text)
+    bar:clear()
+    common.err(text)
+  end
+
+  local function note(upload, kind, text, more)
+    if args.json then
+      local event = { event = kind, name = upload and upload.item.name, message = errors.redact(text) }
+      for k, v in pairs(more or {}) do event[k] = v end
+      common.print_json(event)
+    elseif not args.quiet then
+      say(("%s%s\n"):format(upload and upload.item.name .. ": " or "", errors.redact(text)))
+    end
+  end
+
+  function self.event(event)
+    local upload = event.upload
+    if event.type == "note" then
+      note(upload, "note", event.text)
+    elseif event.type == "begin" then
+      if args.json then
+        common.print_json { event = "begin", name = upload.item.name, bytes = upload.size,
+          upload_id = upload.session.id, parts = upload.left + upload.resumed_parts,
+          resumed_parts = upload.resumed_parts, resumed_bytes = upload.resumed_bytes }
+      end
+    elseif event.type == "retry" and (args.verbose or args.json) then
+      note(upload, "retry", ("part %d is sent again in %.1f s: %s"):format(event.part.number, event.delay,
+        event.error.message), { part = event.part.number, attempt = event.attempt })
+    elseif event.type == "renew" and (args.verbose or args.json) then
+      note(upload, "renew", ("part %d gets a fresh URL: %s"):format(event.part.number, event.error.message),
+        { part = event.part.number })
+    end
+    bar:event(event)
+  end
+
+  function self.result(item, result, err)
+    bar:ended_file(item, result ~= nil)
+    if result then
+      self.done, self.bytes = self.done + 1, self.bytes + result.bytes
+      self.sent = self.sent + result.sent_bytes
+    elseif err.interrupted then
+      self.interrupted = self.interrupted + 1
+      if err.resumable then self.resumable = self.resumable + 1 end
+    else
+      self.failed = self.failed + 1
+      if err.resumable then self.resumable = self.resumable + 1 end
+    end
+    if args.json then
+      common.print_json(json_result(item, result, err))
+    elseif result and not args.quiet then
+      bar:clear()
+      common.out(result_line(result))
+      io.stdout:flush()
+    elseif err and not err.interrupted then
+      say(("%s: failed: %s%s\n"):format(item.name, tostring(err),
+        err.resumable and " (the same command resumes it)" or ""))
+    end
+  end
+
+  function self.summary(seconds)
+    bar:finish()
+    local code = self.interrupted > 0 and 3 or self.failed > 0 and 1 or 0
+    if args.json then
+      common.print_json { event = "summary", done = self.done, failed = self.failed, interrupted = self.interrupted,
+        resumable = self.resumable, bytes = self.bytes, sent_bytes = self.sent,
+        seconds = math.floor(seconds * 1000 + 0.5) / 1000, exit_code = code }
+      return code
+    end
+    if self.interrupted > 0 then
+      common.err(("interrupted: %d done, %d not%s\n"):format(self.done, self.failed + self.interrupted,
+        self.resumable > 0 and "; what was sent is remembered, the same command again resumes" or
+        "; the same command again starts them"))
+    elseif not args.quiet and self.done + self.failed > 1 then
+      common.err(("%d done, %d failed: %s in %.1f s\n"):format(self.done, self.failed, progress.size(self.bytes),
+        seconds))
+    end
+    return code
+  end
+
+  return self
+end
+
+--- Uploads.
+-- @tparam table args
+-- @treturn number exit code
+function _M.run(args)
+  local words = args.words
+  if #words < 2 then common.usage "FILE... URL are expected: what to upload, and where to" end
+  local url = table.remove(words)
+  local driver, err = driver_of(url, args)
+  if not driver then
+    if err.field then common.usage(err.message) end
+    return nil, err
+  end
+  if args.journal and args.no_journal then common.usage "--journal and --no-journal: one of them" end
+  local items, bytes = items_of(args, words)
+  local report = reporter(args)
+  local interrupted, restore = terminal.signals()
+  local up
+  up, err = uploader.new {
+    driver = driver, parallel = args.parallel, attempts = args.attempts,
+    journal = not args.no_journal and (args.journal or true) or nil, restart = args.restart,
+    engine = { ca_file = args.ca_file, proxy = args.proxy, rate_limit = args.limit_rate,
+      user_agent = "longshore/" .. common.version() },
+    on_event = report.event,
+    interrupted = function()
+      report.bar:draw()
+      return interrupted()
+    end,
+  }
+  if not up then return nil, err end
+  report.bar:plan(#items, bytes)
+  local began = core.monotonic()
+  up:put_many(items, report.result)
+  up:close()
+  restore()
+  return report.summary(core.monotonic() - began)
+end
+
+return _M
