@@ -57,7 +57,8 @@ _M.presigned_complete = object {
   } },
 }
 
-_M.preview = object { layer_name = optional(text(500)) }
+-- Of a preview even the whole body may be null.
+_M.preview = optional(object { layer_name = optional(text(500)) })
 _M.preview_query = object { layer_name = text(500) }
 
 _M.reupload_commit = object {
@@ -175,7 +176,8 @@ _M.answers = {
     remaining_dataset_quota = null_integer,
   },
   DatasetResponse = object {
-    id = always(uuid), title = text(nil, { required = true }), summary = null_text,
+    id = always(uuid), title = text(nil, { required = true }),
+    summary = optional { type = "string", text = true },
     visibility = { type = "string", required = true, enum = _M.VISIBILITIES },
     record_type = text(nil, { required = true }), source_filename = text(nil, { required = true }),
     file_size = { type = "integer", required = true }, version = { type = "integer", required = true },

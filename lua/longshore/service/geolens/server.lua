@@ -143,7 +143,8 @@ function handlers.form(ctx)
 end
 
 function handlers.preview(ctx)
-  local layer = (ctx.body or ctx.query or {}).layer_name
+  local asked = ctx.body ~= json.null and ctx.body or ctx.query or {}
+  local layer = asked.layer_name
   local found, err = ctx.broker:preview_job(ctx.actor, { dataset_id = ctx.ids.dataset_id, job_id = ctx.ids.job_id,
     layer_name = layer ~= json.null and layer or nil })
   if not found then return nil, err end
