@@ -147,11 +147,37 @@ function _M.get_acl(store, op)
   }) }
 end
 
---- PutBucketAcl and PutObjectAcl: `private` is what it is.
-function _M.put_acl(store, op)
+-- Whether a policy says no more than that the owner may do everything.
+local function is_private(store, root)
+  local list
+  for _, node in ipairs(root) do
+    if node.name == "AccessControlList" then list = node end
+  end
+  for _, grant in ipairs(list or {}) do
+    local grantee
+    for _, node in ipairs(grant) do
+      if node.name == "Grantee" then grantee = node end
+    end
+    if not grantee or xml.child_text(grantee, "ID") ~= store.owner
+      or xml.child_text(grant, "Permission") ~= "FULL_CONTROL" then
+      return false
+    end
+  end
+  return list ~= nil
+end
+
+--- PutBucketAcl and PutObjectAcl: `private` is what it is, as header or spelled out.
+function _M.put_acl(store, op, body)
   local why = attributes.refuse_acl(op.headers)
   if why then return nil, why end
-  if not op.headers["x-amz-acl"] then return fault.fail("AccessControlListNotSupported") end
+  if not op.headers["x-amz-acl"] then
+    local root
+    root, why = xml.parse(body, 1000)
+    if not root or root.name ~= "AccessControlPolicy" then
+      return fault.fail("MalformedXML", not root and "The XML is not well-formed: " .. why .. "." or nil)
+    end
+    if not is_private(store, root) then return fault.fail("AccessControlListNotSupported") end
+  end
   if op.key then
     local doc
     doc, why = commit.find(store, op.bucket, op.key)

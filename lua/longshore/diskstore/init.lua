@@ -108,6 +108,21 @@ local function read_body(op)
   return files.read(op.spooled)
 end
 
+--- Looks whether an operation with a large body will be refused anyway, so
+-- that the body need not be sent: no such bucket, no such upload, a condition
+-- that does not hold now.
+-- @tparam table op
+-- @return true
+-- @return[2] nil
+-- @treturn[2] table fault
+function methods:precheck(op)
+  if op.name == "upload_part" then return operations.check_upload(self, op) end
+  if not self:has_bucket(op.bucket) then
+    return fault.fail("NoSuchBucket", nil, { { "BucketName", op.bucket } })
+  end
+  return operations.check_write(self, op)
+end
+
 --- Does an operation.
 -- @tparam table op of longshore.diskstore.request, with `spooled` (path of the body or nil), `length`
 -- (what Content-Length said) and `payload_hash` (what was signed of the body)

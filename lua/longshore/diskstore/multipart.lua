@@ -46,6 +46,13 @@ local function find_upload(store, op)
   return no_upload(id)
 end
 
+--- Whether the upload of an UploadPart is open.
+function _M.check_upload(store, op)
+  local upload, why = find_upload(store, op)
+  if not upload then return nil, why end
+  return true
+end
+
 -- Runs fn(upload) under the upload's lock.
 local function with_upload(store, op, mode, fn)
   local upload, why = find_upload(store, op)

@@ -47,6 +47,16 @@ function _M.digest(op)
   return digest
 end
 
+--- Whether the conditions of a PutObject hold as things are now.
+function _M.check_write(store, op)
+  if not conditions.on_write(op.headers) then return true end
+  local old, why = commit.find(store, op.bucket, op.key)
+  if why then return nil, why end
+  why = conditions.write(op.headers, old)
+  if why then return nil, why end
+  return true
+end
+
 --- PutObject.
 function _M.put_object(store, op)
   local headers, why = attributes.take(op.headers)

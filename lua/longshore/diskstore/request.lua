@@ -51,7 +51,7 @@ local on_object = {
 
 -- Operations whose body is kept, and those whose body is a document.
 local bodies = { put_object = "data", upload_part = "data", complete_upload = "xml", delete_objects = "xml",
-  create_bucket = "xml" }
+  create_bucket = "xml", put_acl = "xml" }
 
 local function parse_query(text)
   local query = {}

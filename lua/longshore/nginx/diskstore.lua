@@ -143,15 +143,18 @@ local function health(self)
   return send(200, { ["content-type"] = "text/plain", ["cache-control"] = "no-store" }, "ok\n")
 end
 
--- The bucket of a write must be there before its body is read.
-local function check_bucket(self, op)
-  if not op.bucket or op.body ~= "data" then return true end
+-- What can be refused of a write by looking at the disk is refused before its
+-- body is read. A plain PUT asks only for the bucket, which is remembered.
+local function precheck(self, op)
+  if op.body ~= "data" then return true end
   local shared = ngx.shared[_M.dictionary]
-  if shared:get("bucket:" .. op.bucket) then return true end
-  local there, why = run(self, "light", "has_bucket", self.store, op.bucket)
-  if there == nil then return nil, why end
-  if not there then return fault.fail("NoSuchBucket", nil, { { "BucketName", op.bucket } }) end
-  shared:set("bucket:" .. op.bucket, true, 60)
+  local conditional = op.headers["if-match"] or op.headers["if-none-match"]
+  local plain = op.name == "put_object" and not conditional
+  if plain and shared:get("bucket:" .. op.bucket) then return true end
+  local result, why = run(self, "light", "precheck", self.store, op)
+  if not result then return nil, why end
+  if result.fault then return nil, result.fault end
+  if plain then shared:set("bucket:" .. op.bucket, true, 60) end
   return true
 end
 
@@ -180,7 +183,7 @@ function _M.access()
   end
   local op, why = self.front:admit { method = method, target = target, headers = headers }
   local ok = op ~= nil
-  if ok then ok, why = check_bucket(self, op) end
+  if ok then ok, why = precheck(self, op) end
   if not ok then
     refuse(why)
     return done()

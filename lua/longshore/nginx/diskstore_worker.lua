@@ -37,6 +37,14 @@ function _M.handle(options, op)
   return { fault = fault.from_io(why) }
 end
 
+--- Looks whether an operation will be refused, before its body is read.
+-- @treturn table {} or {fault=}
+function _M.precheck(options, op)
+  local ok, why = store_for(options):precheck(op)
+  if ok then return {} end
+  return { fault = fault.from_io(why) }
+end
+
 --- Bytes of an object of parts.
 -- @treturn string|boolean false on failure
 -- @treturn string|nil why
