@@ -25,7 +25,8 @@ function _M.start(options)
 end
 
 function methods:command()
-  local args = { "serve", "--data", self.data, "--listen", "127.0.0.1:" .. self.port,
+  local args = { support.root .. "/lua/longshore/cli/main.lua", "serve", "--data", self.data,
+    "--listen", "127.0.0.1:" .. self.port,
     "--store-listen", "127.0.0.1:" .. self.store_port }
   if self.config then
     args[#args + 1] = "--config"
@@ -36,7 +37,8 @@ function methods:command()
 end
 
 function methods:start(seconds)
-  self.process = support.spawn(support.root .. "/build/bin/longshore", { args = self:command(), stdout = self.log })
+  -- On the Lua that runs the specs, whose paths are in the environment.
+  self.process = support.spawn(support.lua, { args = self:command(), stdout = self.log })
   local ready = support.wait_until(function()
     if not self.process:alive() then return "dead" end
     return (support.read_file(self.log) or ""):find("longshore: broker on", 1, true) and "up"
