@@ -101,7 +101,9 @@ local function once(self, request, context)
   local response, err = self.transport {
     method = request.method, url = self.address.scheme .. "://" .. self.address.host .. target, headers = all,
     body = not request.file and (request.body or (request.method == "PUT" or request.method == "POST") and "") or nil,
-    file = request.file, output = request.output, timeout = request.timeout or self.timeout,
+    file = request.file, output = request.output,
+    -- A file may take as long as it takes while its bytes move.
+    timeout = request.timeout or (not request.file and not request.output and self.timeout) or nil,
     max_response = request.max_response or 1048576, checksum = request.checksum,
   }
   if not response then

@@ -2,11 +2,14 @@
 --
 -- Room: provider. Methods of the provider object of `longshore.provider.s3`.
 -- @module longshore.provider.s3.multipart
+local core = require "longshore.core"
 local errors = require "longshore.errors"
 local answers = require "longshore.provider.s3.answers"
 local dates = require "longshore.provider.dates"
 local json = require "longshore.json"
+local limits = require "longshore.provider.s3.limits"
 local pages = require "longshore.provider.s3.pages"
+local written = require "longshore.provider.s3.written"
 local xml = require "longshore.provider.xml"
 
 local _M = {}
@@ -48,6 +51,29 @@ function _M:create_multipart(o)
     return errors.fail("unavailable", "start a multipart upload: the store named no upload id")
   end
   return { upload_id = upload_id }
+end
+
+--- Sends one part from here (not through a presigned URL).
+-- @tparam table o `key`, `upload_id`, `number`, `body` (string) or `file`
+--   (`{path=, offset=, length=}`), `md5` (raw, of the file's range, if known)
+-- @treturn table|nil `{etag, crc32c|nil, sent_crc32c|nil, check}` as of `put`
+-- @treturn[opt] table err
+function _M:put_part(o)
+  local key, err = upload_of(self, o)
+  if not key then return nil, err end
+  local length = o.body and #o.body or o.file and o.file.length
+  local ok
+  ok, err = limits.part(self.profile, o.number, length)
+  if not ok then return nil, err end
+  local md5 = written.md5(o)
+  local response
+  response, err = self.client:send {
+    what = ("write part %d"):format(o.number), method = "PUT", key = key, body = o.body, file = o.file,
+    query = { partNumber = ("%d"):format(o.number), uploadId = o.upload_id }, checksum = o.file and true or nil,
+    headers = md5 and { ["content-md5"] = core.base64(md5) } or nil,
+  }
+  if not response then return nil, err end
+  return written.verify(self.profile, ("write part %d"):format(o.number), o, md5, response)
 end
 
 --- Lists the parts that the store has, all pages.

@@ -9,6 +9,7 @@ local dates = require "longshore.provider.dates"
 local json = require "longshore.json"
 local metadata = require "longshore.provider.metadata"
 local pages = require "longshore.provider.s3.pages"
+local written = require "longshore.provider.s3.written"
 
 local _M = {}
 
@@ -98,46 +99,26 @@ function _M:get(o)
 end
 
 -- After a conditional PUT met an object: is that our own first try's?
-local function own_write(self, o, response_err)
-  if not (response_err.code == "conflict" and response_err.lost and o.body and self.profile.etag_is_md5) then
+local function own_write(self, o, md5, response_err)
+  if not (response_err.code == "conflict" and response_err.lost and md5 and self.profile.etag_is_md5) then
     return nil
   end
   local found = self:head { key = o.key }
-  if found and found.etag == core.hex(core.md5(o.body)) then
+  if found and found.etag == core.hex(md5) then
     return { etag = found.etag, crc32c = found.crc32c, check = "md5" }
   end
 end
 
--- Which check there was of what was written, or an error when it failed.
-local function verified(self, o, response)
-  local etag, crc32c = answers.etag(response.headers.etag), answers.header_crc32c(response.headers)
-  local sent = o.body and core.crc32c(o.body) or response.crc32c
-  local result = { etag = etag, crc32c = crc32c, sent_crc32c = sent, check = "none" }
-  if crc32c and sent then
-    if crc32c ~= sent then
-      return errors.fail("integrity", ("write the object: the store has CRC32C %s, sent was %s"):format(
-        core.crc32c_base64(crc32c), core.crc32c_base64(sent)))
-    end
-    result.check = "crc32c"
-  elseif o.body then
-    result.check = "md5" -- the store compared Content-MD5
-    if self.profile.etag_is_md5 and etag and #etag == 32 and etag ~= core.hex(core.md5(o.body)) then
-      return errors.fail("integrity", "write the object: the store's ETag is not the MD5 of what was sent")
-    end
-  end
-  return result
-end
-
 --- Writes an object in one request.
 -- @tparam table o `key`, `body` (string) or `file` (`{path=, offset=, length=}`),
---   `content_type`, `content_disposition`, `metadata`, `marker`, `if_none_match`
---   (true: never replace)
+--   `md5` (raw, of the file's range, if known), `content_type`,
+--   `content_disposition`, `metadata`, `marker`, `if_none_match` (true: never replace)
 -- @treturn table|nil `{etag, crc32c|nil, sent_crc32c|nil, check="crc32c"|"md5"|"none"}`
 -- @treturn[opt] table err
 function _M:put(o)
   local key, err = self:full_key(o.key)
   if not key then return nil, err end
-  assert((o.body == nil) ~= (o.file == nil), "either body or file expected")
+  local md5 = written.md5(o)
   local headers
   headers, err = self:object_headers(o)
   if not headers then return nil, err end
@@ -147,45 +128,18 @@ function _M:put(o)
     end
     headers["if-none-match"] = "*"
   end
-  if o.body then headers["content-md5"] = core.base64(core.md5(o.body)) end
+  if md5 then headers["content-md5"] = core.base64(md5) end
   local response
   response, err = self.client:send {
     what = "write the object", method = "PUT", key = key, headers = headers, body = o.body, file = o.file,
-    checksum = o.file and true or nil, timeout = o.timeout or (o.file and 3600 or nil),
+    checksum = o.file and true or nil,
   }
   if not response then
-    local result = o.if_none_match and own_write(self, o, err)
+    local result = o.if_none_match and own_write(self, o, md5, err)
     if result then return result end
     return nil, err
   end
-  return verified(self, o, response)
-end
-
---- Writes a part of a multipart upload with the broker's own credentials.
--- @tparam table o `key`, `upload_id`, `number`, `body` (string) or `file`
---   (`{path=, offset=, length=}`), `md5` (16 bytes, of a file's range, for the
---   store to compare), `timeout`
--- @treturn table|nil `{etag, crc32c|nil, sent_crc32c|nil, check="crc32c"|"md5"|"none"}`
--- @treturn[opt] table err `not_found` when there is no such upload
-function _M:put_part(o)
-  local key, err = self:full_key(o.key)
-  if not key then return nil, err end
-  assert(type(o.upload_id) == "string" and o.upload_id ~= "", "upload_id: string expected")
-  assert((o.body == nil) ~= (o.file == nil), "either body or file expected")
-  local md5 = o.md5 or (o.body and core.md5(o.body))
-  local response
-  response, err = self.client:send {
-    what = "write the part", method = "PUT", key = key,
-    query = { partNumber = json.number(o.number), uploadId = o.upload_id },
-    headers = md5 and { ["content-md5"] = core.base64(md5) } or nil, body = o.body, file = o.file,
-    checksum = o.file and true or nil, timeout = o.timeout or (o.file and 3600 or nil),
-  }
-  if not response then return nil, err end
-  local result
-  result, err = verified(self, o, response)
-  if not result then return nil, err end
-  if md5 and result.check == "none" then result.check = "md5" end
-  return result
+  return written.verify(self.profile, "write the object", o, md5, response)
 end
 
 --- Deletes an object. One that is not there is deleted.

@@ -13,6 +13,7 @@
 -- @module longshore.provider.s3.sign
 local errors = require "longshore.errors"
 local json = require "longshore.json"
+local limits = require "longshore.provider.s3.limits"
 local metadata = require "longshore.provider.metadata"
 
 local _M = {}
@@ -21,25 +22,6 @@ local DEFAULT_EXPIRES = 3600
 
 local function invalid(field, why)
   return errors.fail("invalid", ("%s: %s"):format(field, why), { field = field })
-end
-
-local function whole(value, low, high)
-  return type(value) == "number" and value == math.floor(value) and value >= low and value <= high
-end
-
--- Checks a number and a length of a part against the store's limits.
-local function check_part(profile, number, length)
-  if not whole(number, 1, profile.max_parts) then
-    return invalid("number", ("a part number is 1 to %d"):format(profile.max_parts))
-  end
-  if length ~= nil then
-    if not whole(length, 0, 2 ^ 53) then return invalid("length", "a whole number of bytes expected") end
-    if length > profile.max_part then
-      return errors.fail("too_large", ("length: a part has at most %.0f bytes here"):format(profile.max_part),
-        { field = "length" })
-    end
-  end
-  return true
 end
 
 local function answer(grant, method, url, headers)
@@ -84,7 +66,7 @@ function _M:sign_parts(o)
   if not key then return nil, err end
   assert(type(o.upload_id) == "string" and o.upload_id ~= "", "upload_id: string expected")
   for _, part in ipairs(o.parts) do
-    local ok, why = check_part(self.profile, part.number, part.length)
+    local ok, why = limits.part(self.profile, part.number, part.length)
     if not ok then return nil, why end
   end
   local grant
@@ -135,7 +117,7 @@ function _M:sign_put(o)
     send[pretty(name)] = value
   end
   if o.length ~= nil then
-    if not whole(o.length, 0, 2 ^ 53) then return invalid("length", "a whole number of bytes expected") end
+    if not limits.whole(o.length, 0, 2 ^ 53) then return invalid("length", "a whole number of bytes expected") end
     if o.length > self.profile.max_put then
       return errors.fail("too_large", ("length: a single PUT has at most %.0f bytes here"):format(self.profile.max_put),
         { field = "length" })
