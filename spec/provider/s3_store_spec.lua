@@ -22,8 +22,8 @@ local awkward_keys = {
 
 local stores = {
   { name = "Ceph RGW", profile = "ceph", start = function() return rgw.start() end, part = 2048 },
-  { name = "the disk store", profile = "diskstore", start = function() return diskstore.start { min_part = 5 * 2 ^ 20 } end,
-    part = 5 * 2 ^ 20 },
+  { name = "the disk store", profile = "diskstore", part = 5 * 2 ^ 20,
+    start = function() return diskstore.start { min_part = 5 * 2 ^ 20 } end },
 }
 
 for _, kind in ipairs(stores) do

@@ -223,12 +223,13 @@ local function send_parts(self, response)
   return ngx.eof()
 end
 
--- Headers that nginx's static file handler would act on; they have been.
+-- Headers that nginx's own filters would act on (a PUT with If-None-Match that
+-- made an object would get 304, because the answer has an ETag); they have been.
 local conditional = { "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range" }
 
 local function respond(self, response)
+  for _, name in ipairs(conditional) do ngx.req.clear_header(name) end
   if response.file then
-    for _, name in ipairs(conditional) do ngx.req.clear_header(name) end
     local range = response.range
     if range then
       ngx.req.set_header("range", ("bytes=%.0f-%.0f"):format(range.first, range.last))
