@@ -16,14 +16,22 @@ local function days(year, month, day)
   return era * 146097 + of_era * 365 + math.floor(of_era / 4) - math.floor(of_era / 100) + of_year - 719468
 end
 
+local LENGTHS = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
+
+-- Seconds since 1970 of a date and time in UTC; nil where the calendar has none.
+local function seconds(y, mo, d, h, m, s)
+  y, mo, d, h, m, s = tonumber(y), tonumber(mo), tonumber(d), tonumber(h), tonumber(m), tonumber(s)
+  if mo < 1 or mo > 12 or d < 1 or d > LENGTHS[mo] or h > 23 or m > 59 or s >= 61 then return nil end
+  return days(y, mo, d) * 86400 + h * 3600 + m * 60 + s
+end
+
 --- Reads an HTTP date (IMF-fixdate: "Wed, 21 Oct 2015 07:28:00 GMT").
--- @tparam string text
+-- @tparam ?string text
 -- @treturn ?number seconds since 1970; nil when it is none
 function _M.parse_http(text)
-  local d, name, y, h, m, s = text:match("^%a+, (%d%d) (%a%a%a) (%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT$")
+  local d, name, y, h, m, s = (text or ""):match("^%a+, (%d%d) (%a%a%a) (%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT$")
   local month = name and MONTHS[name]
-  if not month then return nil end
-  return days(tonumber(y), month, tonumber(d)) * 86400 + tonumber(h) * 3600 + tonumber(m) * 60 + tonumber(s)
+  return month and seconds(y, month, d, h, m, s)
 end
 
 --- Reads an RFC 3339 time ("2026-01-31T12:00:00Z", with a fraction or an
@@ -44,8 +52,8 @@ function _M.parse_time(value)
     if not sign then return nil end
     offset = (tonumber(zh) * 3600 + tonumber(zm) * 60) * (sign == "-" and -1 or 1)
   end
-  return days(tonumber(y), tonumber(mo), tonumber(d)) * 86400 + tonumber(h) * 3600 + tonumber(m) * 60
-    + tonumber(s) - offset
+  local at = seconds(y, mo, d, h, m, s)
+  return at and at - offset
 end
 
 return _M

@@ -1,9 +1,8 @@
--- The provider's small parts: dates, addresses, metadata, credentials, profiles,
+-- The provider's small parts: addresses, metadata, credentials, profiles,
 -- documents.
 local address = require "longshore.provider.address"
 local clock = require "longshore.clock"
 local credentials = require "longshore.provider.credentials"
-local dates = require "longshore.provider.dates"
 local documents = require "longshore.provider.documents"
 local errors = require "longshore.errors"
 local json = require "longshore.json"
@@ -11,31 +10,6 @@ local metadata = require "longshore.provider.metadata"
 local profiles = require "longshore.provider.profiles"
 local support = require "spec.support"
 local xml = require "longshore.provider.xml"
-
-describe("longshore.provider.dates", function()
-  it("reads both forms", function()
-    assert.equal(784887151, dates.http("Tue, 15 Nov 1994 08:12:31 GMT"))
-    assert.equal(0, dates.http("Thu, 01 Jan 1970 00:00:00 GMT"))
-    assert.equal(1709251199, dates.iso("2024-02-29T23:59:59Z"))
-    assert.equal(1709251199.5, dates.iso("2024-02-29T23:59:59.500Z"))
-    assert.equal(1709251199, dates.iso("20240229T235959Z"))
-    assert.equal(4107542400, dates.iso("2100-03-01T00:00:00.000Z"))
-    assert.equal(951782400, dates.iso("2000-02-29T00:00:00Z"))
-  end)
-
-  it("reads nothing else", function()
-    for _, bad in ipairs { "", "x", "Tue, 15 Nox 1994 08:12:31 GMT", "Tue, 15 Nov 1994 08:12:31",
-      "Tue, 15 Nov 1994 25:12:31 GMT" } do
-      assert.is_nil(dates.http(bad))
-    end
-    for _, bad in ipairs { "", "2024-13-01T00:00:00Z", "2024-01-32T00:00:00Z", "2024-01-01 00:00:00",
-      "2024-01-01T00:00:00+01:00" } do
-      assert.is_nil(dates.iso(bad))
-    end
-    assert.is_nil(dates.http(nil))
-    assert.is_nil(dates.iso(nil))
-  end)
-end)
 
 describe("longshore.provider.address", function()
   local function host(text)

@@ -9,14 +9,14 @@
 -- Room: provider. Reads the environment and one file only when asked to.
 -- @module longshore.provider.credentials
 local errors = require "longshore.errors"
-local dates = require "longshore.provider.dates"
+local dates = require "longshore.dates"
 
 local _M = {}
 
 -- Renewed this long before the end; signed for nothing beyond the end less the margin.
 local AHEAD = 300
 _M.margin = 30
--- After a failed renewal, the source is left alone for this long.
+-- After a renewal, failed or not, the source is left alone for this long.
 local PAUSE = 15
 -- How long a second caller waits for a renewal that is under way.
 local PATIENCE = 10
@@ -33,7 +33,7 @@ local function checked(found)
     return nil, "session_token is no token"
   end
   local expires_at = found.expires_at
-  if type(expires_at) == "string" then expires_at = dates.iso(expires_at) end
+  if type(expires_at) == "string" then expires_at = dates.parse_time(expires_at) end
   if found.expires_at ~= nil and type(expires_at) ~= "number" then
     return nil, "expires_at is neither seconds nor an ISO date"
   end
@@ -72,7 +72,6 @@ function _M.new(source, clock)
         and held.session_token == fresh.session_token and held.expires_at == fresh.expires_at) then
         held = fresh
       end
-      asked_at = nil
     end
     return wrong
   end

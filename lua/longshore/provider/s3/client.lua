@@ -8,7 +8,7 @@
 local core = require "longshore.core"
 local errors = require "longshore.errors"
 local credentials = require "longshore.provider.credentials"
-local dates = require "longshore.provider.dates"
+local dates = require "longshore.dates"
 local failures = require "longshore.provider.s3.failures"
 local xml = require "longshore.provider.xml"
 
@@ -114,7 +114,7 @@ local function once(self, request, context)
     })
   end
   response.headers = response.headers or {}
-  context.measured = learn(self, dates.http(response.headers.date), before, self.clock.now())
+  context.measured = learn(self, dates.parse_http(response.headers.date), before, self.clock.now())
   return response
 end
 
@@ -145,7 +145,7 @@ local function try(self, request, context)
     if err.store_code ~= "RequestTimeTooSkewed" then return nil, err end
     if err.server_time and not response.headers.date then
       local now = self.clock.now()
-      context.measured = learn(self, dates.iso(err.server_time), now, now)
+      context.measured = learn(self, dates.parse_time(err.server_time), now, now)
     end
     if context.measured then err.message = err.message .. " (" .. skew_text(context.measured) .. ")" end
     err.skew = context.measured

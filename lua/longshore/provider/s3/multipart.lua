@@ -5,7 +5,7 @@
 local core = require "longshore.core"
 local errors = require "longshore.errors"
 local answers = require "longshore.provider.s3.answers"
-local dates = require "longshore.provider.dates"
+local dates = require "longshore.dates"
 local json = require "longshore.json"
 local limits = require "longshore.provider.s3.limits"
 local pages = require "longshore.provider.s3.pages"
@@ -93,7 +93,7 @@ function _M:list_parts(o)
       local part = {
         number = answers.integer(node:get("PartNumber")), etag = answers.etag(node:get("ETag")),
         size = answers.integer(node:get("Size")), crc32c = answers.crc32c(node:get("ChecksumCRC32C")),
-        modified = dates.iso(node:get("LastModified")),
+        modified = dates.parse_time(node:get("LastModified")),
       }
       if not part.number or not part.etag or not part.size then bad = true end
       list[#list + 1] = part
@@ -249,7 +249,7 @@ function _M:list_uploads(o)
       local key = self:short_key(decode(node:get("Key")))
       if key then
         list[#list + 1] = {
-          key = key, upload_id = node:get("UploadId"), initiated = dates.iso(node:get("Initiated")),
+          key = key, upload_id = node:get("UploadId"), initiated = dates.parse_time(node:get("Initiated")),
         }
       end
     end

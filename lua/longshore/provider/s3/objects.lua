@@ -5,7 +5,7 @@
 local core = require "longshore.core"
 local errors = require "longshore.errors"
 local answers = require "longshore.provider.s3.answers"
-local dates = require "longshore.provider.dates"
+local dates = require "longshore.dates"
 local json = require "longshore.json"
 local metadata = require "longshore.provider.metadata"
 local pages = require "longshore.provider.s3.pages"
@@ -46,7 +46,7 @@ local function described(self, headers)
   return {
     size = answers.integer(headers["content-length"]), etag = answers.etag(headers.etag),
     crc32c = answers.header_crc32c(headers), content_type = headers["content-type"], metadata = kept,
-    marker = marker, modified = dates.http(headers["last-modified"]),
+    marker = marker, modified = dates.parse_http(headers["last-modified"]),
   }
 end
 
@@ -181,7 +181,7 @@ function _M:list(o)
       if key and not full then
         list[#list + 1] = {
           key = key, size = answers.integer(node:get("Size")), etag = answers.etag(node:get("ETag")),
-          modified = dates.iso(node:get("LastModified")),
+          modified = dates.parse_time(node:get("LastModified")),
         }
       end
     end
