@@ -99,7 +99,7 @@ class Stream:
                     raise Broken
                 return b""
             data += more
-            if len(data) > 1 << 20:
+            if len(data) > 1 << 20 or not data[:1].isalpha():
                 raise Broken
         at = data.index(b"\r\n\r\n") + 4
         self.rest = data[at:]
@@ -352,7 +352,6 @@ class Connection:
         forward = state["target"] and (not answers_itself or rule.get("forward"))
         if rule.get("early"):
             self.answer(rule, entry, method, True)
-            time.sleep(0.05)
             return False
         digest = hashlib.md5()
         if forward:

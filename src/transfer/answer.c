@@ -187,16 +187,18 @@ static bool word_is(const char *value, const char *word)
   return !*word && !*value;
 }
 
-static ls_code salvage_body(lst_answer *a, const char *p, size_t n)
+ls_code lst_answer_more(lst_answer *a, const char *p, size_t n)
 {
   const char *length = lst_answer_header(a, "content-length");
   size_t limit = 0;
 
+  /* Where in a chunk the bytes begin is known only of the first ones. */
   if(word_is(lst_answer_header(a, "transfer-encoding"), "chunked"))
-    return dechunk(a, p, n);
+    return a->body.size ? LS_OK : dechunk(a, p, n);
   if(length) {
-    for(; is_digit(*length) && limit < n; length++)
+    for(; is_digit(*length) && limit < LST_MAX_SALVAGED; length++)
       limit = limit * 10 + (size_t)(*length - '0');
+    limit = limit > a->body.size ? limit - a->body.size : 0;
     if(n > limit)
       n = limit;
   }
@@ -220,7 +222,7 @@ ls_code lst_answer_salvage(lst_answer *a, const char *data, size_t n)
     data = eol + 1;
   }
   if(a->complete)
-    code = salvage_body(a, data, n);
+    code = lst_answer_more(a, data, n);
   else if(code == LS_OK)
     code = LS_EPARSE;
   if(code != LS_OK)

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #define LST_MAX_HEADERS_BYTES 131072
+#define LST_MAX_SALVAGED (1u << 30)
 
 typedef struct lst_answer {
   int status;         /* of the last status line; 0: none yet */
@@ -42,5 +43,10 @@ const char *lst_answer_header(const lst_answer *a, const char *name);
  * answer; `a` is reset then. */
 LS_MUST_CHECK
 ls_code lst_answer_salvage(lst_answer *a, const char *data, size_t n);
+
+/* Appends raw bytes that follow what is already there of the body of a
+ * complete header block; what does not belong to it is left out. */
+LS_MUST_CHECK
+ls_code lst_answer_more(lst_answer *a, const char *data, size_t n);
 
 #endif

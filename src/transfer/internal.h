@@ -29,6 +29,7 @@ enum lst_state { LST_QUEUED, LST_ACTIVE, LST_FINISHED };
 typedef struct lst_job lst_job;
 typedef struct lst_slot lst_slot;
 typedef struct lst_loop lst_loop;
+typedef struct lst_tls lst_tls;
 
 typedef struct lst_list {
   lst_job *first;
@@ -75,7 +76,10 @@ struct lst_job {
   uint64_t sink_position;
   uint32_t received_crc32c;
   lst_answer answer;
+  bool salvaged;            /* the end of it came around libcurl */
   int fd;                   /* libcurl's socket while one is known, or -1 */
+  lst_tls *tls;             /* our buffer below TLS, or NULL */
+  uint64_t tls_began;       /* what that had sent before this request */
   bool paused;              /* waiting for the bandwidth cap ... */
   bool throttled;           /* ... or did so since the watchdog last looked */
   double started_at;
@@ -109,6 +113,8 @@ struct lst_loop {
   unsigned active;          /* guarded by the engine's lock, as is ... */
   bool sleeping;            /* ... this: waits, and nobody woke it yet */
   unsigned paused;
+  lst_tls *tls;             /* the buffers below TLS connections */
+  bool gathers;             /* new ones may be made */
   int *sockets;             /* open ones that libcurl asked for */
   size_t socket_count;
   size_t socket_room;
@@ -168,6 +174,16 @@ ls_code lst_request_setup(lst_slot *slot, lst_job *job);
 LS_MUST_CHECK
 ls_code lst_socket_setup(lst_slot *slot);
 uint64_t lst_socket_waiting(const lst_job *job);
+
+/* tls.c: whether TLS writes can be gathered here; a request's connection gets
+ * its buffer; what is left goes out, or waits for these sockets; and how many
+ * bytes went to the socket since the request began (TLS's own included). */
+bool lst_tls_usable(const lst_options *options);
+void lst_tls_attach(lst_slot *slot);
+void lst_tls_flush(lst_loop *loop);
+unsigned lst_tls_waiting(const lst_loop *loop, struct curl_waitfd *fds,
+                         unsigned max);
+uint64_t lst_tls_sent(const lst_job *job);
 
 /* verdict.c: what a finished transfer means; fills the job's end. */
 void lst_verdict(lst_slot *slot, lst_job *job, CURLcode result);

@@ -18,11 +18,16 @@ ls_code lst_loop_init(lst_loop *loop, lst_engine *engine, unsigned index)
 {
   loop->engine = engine;
   loop->index = index;
+  loop->gathers = lst_tls_usable(&engine->options);
   loop->multi = curl_multi_init();
   if(!loop->multi)
     return LS_ENOMEM;
+  /* Kept connections: as many as can be under way, and some for another
+   * host that is asked now and then. */
   if(curl_multi_setopt(loop->multi, CURLMOPT_PIPELINING,
-                       (long)CURLPIPE_NOTHING) != CURLM_OK)
+                       (long)CURLPIPE_NOTHING) != CURLM_OK ||
+     curl_multi_setopt(loop->multi, CURLMOPT_MAXCONNECTS,
+                       (long)engine->options.connections + 4) != CURLM_OK)
     return LS_EINVAL;
   return LS_OK;
 }
@@ -39,6 +44,7 @@ static void detach(lst_slot *slot)
     slot->loop->paused--;
   job->paused = false;
   job->fd = -1;
+  job->tls = NULL;
   lst_source_close(&job->source);
 }
 
@@ -114,19 +120,39 @@ static void start(lst_loop *loop, lst_job *job)
   lst_engine_finish(loop, job);
 }
 
-/* Notes how far a job came: for progress, the watchdog and the totals. What
- * still waits in the socket has not gone anywhere yet. */
+/* How many bytes of the body have left this machine. What waits in the socket
+ * has not; and over TLS libcurl counts a buffer when all of it is encrypted,
+ * so that there the bytes on the wire say more: records of 16 KiB, each 22
+ * bytes longer. */
+static uint64_t body_sent(lst_slot *slot)
+{
+  lst_job *job = slot->job;
+  uint64_t waiting = lst_socket_waiting(job);
+  uint64_t gone = 0;
+  curl_off_t n = 0;
+  long head = 0;
+
+  if(job->tls) {
+    if(curl_easy_getinfo(slot->easy, CURLINFO_REQUEST_SIZE, &head) !=
+       CURLE_OK)
+      head = 0;
+    gone = lst_tls_sent(job);
+    gone = gone > waiting ? (gone - waiting) / 16406 * 16384 : 0;
+    gone = gone > (uint64_t)head ? gone - (uint64_t)head : 0;
+    return gone < job->position ? gone : job->position;
+  }
+  if(curl_easy_getinfo(slot->easy, CURLINFO_SIZE_UPLOAD_T, &n) == CURLE_OK)
+    gone = (uint64_t)n;
+  return gone > waiting ? gone - waiting : 0;
+}
+
+/* Notes how far a job came: for progress, the watchdog and the totals. */
 static void count(lst_slot *slot)
 {
   lst_job *job = slot->job;
   curl_off_t n = 0;
 
-  if(curl_easy_getinfo(slot->easy, CURLINFO_SIZE_UPLOAD_T, &n) == CURLE_OK) {
-    uint64_t waiting = lst_socket_waiting(job);
-
-    atomic_store(&job->sent,
-                 (uint64_t)n > waiting ? (uint64_t)n - waiting : 0);
-  }
+  atomic_store(&job->sent, body_sent(slot));
   if(curl_easy_getinfo(slot->easy, CURLINFO_SIZE_DOWNLOAD_T, &n) == CURLE_OK)
     atomic_store(&job->received, (uint64_t)n);
 }
@@ -285,26 +311,35 @@ static bool start_jobs(lst_loop *loop)
   return any;
 }
 
+static void perform(lst_loop *loop)
+{
+  int running;
+
+  curl_multi_perform(loop->multi, &running);
+  lst_tls_flush(loop);
+}
+
 void lst_loop_run(lst_loop *loop, double seconds)
 {
   double now = lst_now();
-  int running;
 
   cancel(loop);
   resume(loop, now);
   tick(loop, now);
   start_jobs(loop);
-  curl_multi_perform(loop->multi, &running);
+  perform(loop);
   if(collect(loop)) {
     /* The network is to be busy while the caller reads its events. */
     if(start_jobs(loop))
-      curl_multi_perform(loop->multi, &running);
+      perform(loop);
     return;
   }
   if(seconds > 0 && lst_engine_may_sleep(loop)) {
+    struct curl_waitfd fds[LST_MAX_CONNECTIONS];
+    unsigned n = lst_tls_waiting(loop, fds, LST_MAX_CONNECTIONS);
+
     seconds = patience(loop, seconds);
-    curl_multi_poll(loop->multi, NULL, 0, (int)(seconds * 1000 + 0.999),
-                    NULL);
+    curl_multi_poll(loop->multi, fds, n, (int)(seconds * 1000 + 0.999), NULL);
     lst_engine_awake(loop);
   }
 }

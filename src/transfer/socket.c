@@ -5,9 +5,11 @@
  * it asked for tells.
  */
 #include "internal.h"
+#include "../core/crc32c.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/ioctl.h>
@@ -40,18 +42,24 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose,
   return fd;
 }
 
-/* Reads the answer out of a socket whose sending side failed: the server
- * refused early, closed, and its reset overtook our reading. Over TLS it
- * cannot be read any more at this point. */
-static void salvage(lst_job *job, int fd)
+/* Reads the answer, or the rest of it, out of a socket whose sending side
+ * failed: the server refused early, closed, and its reset overtook our
+ * reading. Over TLS it cannot be read any more at this point; see tls.c. */
+static void salvage(lst_slot *slot, int fd)
 {
+  lst_job *job = slot->job;
+  lst_answer *a = &job->answer;
+  curl_off_t sent = 0;
   char byte;
   char *data;
   size_t size = 0;
   ssize_t got;
 
-  if(job->answer.status ||
-     recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) != 1 || byte != 'H')
+  if(curl_easy_getinfo(slot->easy, CURLINFO_SIZE_UPLOAD_T, &sent) !=
+     CURLE_OK || (uint64_t)sent >= job->length || job->error.code ||
+     !strncasecmp(job->url, "https:", 6) ||
+     (a->status && (!a->complete || a->status < 300)) ||
+     recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) != 1)
     return;
   data = malloc(LST_SALVAGE);
   if(!data)
@@ -59,8 +67,13 @@ static void salvage(lst_job *job, int fd)
   while(size < LST_SALVAGE &&
         (got = recv(fd, data + size, LST_SALVAGE - size, MSG_DONTWAIT)) > 0)
     size += (size_t)got;
-  if(lst_answer_salvage(&job->answer, data, size) == LS_OK)
-    job->first_byte = lst_now() - job->started_at;
+  if((a->status ? lst_answer_more(a, data, size) :
+      lst_answer_salvage(a, data, size)) == LS_OK) {
+    job->salvaged = true;
+    if(job->first_byte <= 0)
+      job->first_byte = lst_now() - job->started_at;
+    job->received_crc32c = ls_crc32c(0, a->body.data, a->body.size);
+  }
   free(data);
 }
 
@@ -72,7 +85,7 @@ static int on_close(void *arg, curl_socket_t fd)
 
   for(slot = loop->slots; slot; slot = slot->next)
     if(slot->job && slot->job->fd == fd) {
-      salvage(slot->job, fd);
+      salvage(slot, fd);
       slot->job->fd = -1;
     }
   for(i = 0; i < loop->socket_count; i++)
@@ -116,6 +129,7 @@ static int on_request(void *arg, char *remote_address, char *local_address,
   for(i = 0; i < loop->socket_count; i++)
     if(is_local(loop->sockets[i], local_address, port))
       slot->job->fd = loop->sockets[i];
+  lst_tls_attach(slot);
   return CURL_PREREQFUNC_OK;
 }
 #endif

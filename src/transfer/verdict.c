@@ -122,6 +122,8 @@ void lst_verdict(lst_slot *slot, lst_job *job, CURLcode result)
     atomic_store(&job->sent, (uint64_t)moved);
   if(curl_easy_getinfo(easy, CURLINFO_SIZE_DOWNLOAD_T, &moved) == CURLE_OK)
     atomic_store(&job->received, (uint64_t)moved);
+  if(job->salvaged)
+    atomic_store(&job->received, (uint64_t)job->answer.body.size);
   job->connect = tls > 0 ? tls : seconds(easy, CURLINFO_CONNECT_TIME_T);
   job->total = lst_now() - job->started_at;
 
