@@ -77,7 +77,7 @@ describe("the longshore command", function()
     command(function() error("must not run") end)
     for _, words in ipairs { { "put" }, { "put", "a", "--nope" }, { "put", "a", "--size", "big" } } do
       err = {}
-      local code, o, e = run((table.unpack or unpack)(words)) -- luacheck: ignore 113 143
+      local code, o, e = run(common.unpack(words))
       assert.equal(2, code)
       assert.equal("", o)
       assert.truthy(e:find("Usage: longshore put", 1, true))

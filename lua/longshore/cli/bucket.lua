@@ -8,16 +8,19 @@ local _M = {}
 
 --- Adds --endpoint, --region, --profile, --path-style.
 -- @tparam table parser
+-- @treturn table the options, for a group
 function _M.configure(parser)
-  parser:option("--endpoint"):argname("URL")
-    :description "Where the S3-compatible store is (AWS_ENDPOINT_URL; default: Amazon S3)."
-  parser:option("--region"):argname("NAME")
-    :description "Region of the bucket (AWS_REGION, AWS_DEFAULT_REGION)."
-  parser:option("--profile"):argname("NAME")
-    :description("What kind of store it is: aws, ceph, minio, r2, gcs, diskstore, ... "
-      .. "(default: by the endpoint's host, else generic).")
-  parser:option("--path-style"):argname("yes|no"):choices { "yes", "no" }
-    :description "Bucket in the path instead of the host name (default: by the store)."
+  return {
+    parser:option("--endpoint"):argname("URL")
+      :description "Where the S3-compatible store is (AWS_ENDPOINT_URL; default: Amazon S3).",
+    parser:option("--region"):argname("NAME")
+      :description "Region of the bucket (AWS_REGION, AWS_DEFAULT_REGION).",
+    parser:option("--profile"):argname("NAME")
+      :description("What kind of store it is: aws, ceph, minio, r2, gcs, diskstore, ... "
+        .. "(default: by the endpoint's host, else generic)."),
+    parser:option("--path-style"):argname("yes|no"):choices { "yes", "no" }
+      :description "Bucket in the path instead of the host name (default: by the store).",
+  }
 end
 
 local function env(name)

@@ -8,6 +8,9 @@ local json
 
 local _M = {}
 
+--- table.unpack, on both Luas.
+_M.unpack = rawget(table, "unpack") or rawget(_G, "unpack")
+
 -- 5368709120.0 prints as it should not; LuaJIT has no integers to convert to.
 local tointeger = rawget(math, "tointeger") or function(n) return n end
 

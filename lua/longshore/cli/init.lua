@@ -79,6 +79,7 @@ local function make_parser(name, command)
   local parser = argparse("longshore " .. name)
   parser:add_help(false)
   parser:help_max_width(80)
+  parser:help_description_margin(28)
   parser.error = function(self, text) stop("usage", self, text) end
   if command.summary then parser:description(command.summary) end
   command.configure(parser)

@@ -33,39 +33,47 @@ local SERVICES = { "newton" }
 --- Adds the options.
 function _M.configure(parser)
   parser:usage "Usage: longshore put [OPTION...] FILE... URL"
-  parser:argument("words", "Files and folders, and at last where to."):args("+"):argname("FILE... URL")
+  parser:argument("FILE... URL", "Files and folders, and at last where to."):args("+"):target("words")
 
-  parser:option("--token"):argname("TOKEN")
-    :description "Token for the broker. LONGSHORE_TOKEN is better: others cannot see it in the list of processes."
-  parser:option("--token-file"):argname("PATH"):description "A file with the token in its first line."
-  parser:option("--service"):argname("NAME"):choices(SERVICES):default "newton"
-    :description "Which API the broker is asked in."
-  parser:option("--name"):argname("NAME"):description "Another name for the (one) file."
-  parser:option("--type"):argname("MIME"):description "Content type (default: by the name's ending)."
-  parser:option("-j --parallel"):argname("N"):default "4":convert(common.integer(1, 256))
-    :description "Parts at once, over all files."
-  parser:option("--limit-rate"):argname("SIZE"):convert(common.size)
-    :description "Bytes a second at most, for all together: 5MiB."
-  parser:option("--attempts"):argname("N"):default "10":convert(common.integer(1, 1000))
-    :description "How often a part or a call is tried."
-  parser:option("--journal"):argname("FOLDER")
-    :description "Where to remember unfinished uploads (default: $XDG_STATE_HOME or ~/.local/state)."
-  parser:flag("--no-journal"):description "Remember nothing; an interrupted upload starts over."
-  parser:flag("--restart"):description "Do not resume: abort what was interrupted and start over."
-  parser:option("--ca-file"):argname("PATH"):description "Certificates to trust instead of the system's."
-  parser:option("--proxy"):argname("URL"):description "Proxy (default: http_proxy, https_proxy, no_proxy)."
-  parser:flag("--json"):description "A JSON object per line on stdout, for programs."
-  parser:flag("-q --quiet"):description "Print failures only."
-  parser:flag("-v --verbose"):description "Also say what was sent again, and why."
-
-  bucket.configure(parser)
-  parser:option("--part-size"):argname("SIZE"):convert(common.size)
-    :description "Size of a part in a bucket (default 16MiB, more where the file is very large)."
-  parser:option("--threshold"):argname("SIZE"):convert(common.size)
-    :description "Files up to this size go to a bucket as one PUT (default 32MiB)."
-  parser:flag("--no-clobber"):description "Never replace an object in a bucket."
-  parser:option("--metadata"):argname("NAME=VALUE"):count "*"
-    :description "Metadata to keep with an object in a bucket."
+  parser:group("Sending",
+    parser:option("-j --parallel"):argname("N"):default "4":convert(common.integer(1, 256))
+      :description "Parts at once, over all files.",
+    parser:option("--name"):argname("NAME"):description "Another name for the (one) file.",
+    parser:option("--type"):argname("MIME"):description "Content type (default: by the name's ending).",
+    parser:option("--limit-rate"):argname("SIZE"):convert(common.size)
+      :description "Bytes a second at most, for all together: 5MiB.",
+    parser:option("--attempts"):argname("N"):default "10":convert(common.integer(1, 1000))
+      :description "How often a part or a call is tried.",
+    parser:option("--ca-file"):argname("PATH"):description "Certificates to trust instead of the system's.",
+    parser:option("--proxy"):argname("URL"):description "Proxy (default: http_proxy, https_proxy, no_proxy)."
+  )
+  parser:group("Resuming",
+    parser:option("--journal"):argname("FOLDER")
+      :description "Where to remember unfinished uploads (default: $XDG_STATE_HOME or ~/.local/state).",
+    parser:flag("--no-journal"):description "Remember nothing; an interrupted upload starts over.",
+    parser:flag("--restart"):description "Do not resume: abort what was interrupted and start over."
+  )
+  parser:group("Brokers",
+    parser:option("--token"):argname("TOKEN")
+      :description "Better in LONGSHORE_TOKEN: others cannot see it in the list of processes.",
+    parser:option("--token-file"):argname("PATH"):description "A file with the token in its first line.",
+    parser:option("--service"):argname("NAME"):choices(SERVICES):default "newton"
+      :description "Which API the broker is asked in."
+  )
+  local bucket_options = bucket.configure(parser)
+  bucket_options[#bucket_options + 1] = parser:option("--part-size"):argname("SIZE"):convert(common.size)
+    :description "Size of a part (default 16MiB, more where the file is very large)."
+  bucket_options[#bucket_options + 1] = parser:option("--threshold"):argname("SIZE"):convert(common.size)
+    :description "Files up to this size go as one PUT (default 32MiB)."
+  bucket_options[#bucket_options + 1] = parser:flag("--no-clobber"):description "Never replace an object."
+  bucket_options[#bucket_options + 1] = parser:option("--metadata"):argname("NAME=VALUE"):count "*"
+    :description "Metadata to keep with the object."
+  parser:group("Buckets", common.unpack(bucket_options))
+  parser:group("Printing",
+    parser:flag("--json"):description "A JSON object per line on stdout, for programs.",
+    parser:flag("-q --quiet"):description "Print failures only.",
+    parser:flag("-v --verbose"):description "Also say what was sent again, and why."
+  )
 
   parser:epilog [[
 Exit codes: 0 all done, 1 some or all failed, 2 wrong usage, 3 interrupted (the

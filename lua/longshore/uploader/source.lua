@@ -49,8 +49,7 @@ end
 function _M.open(path)
   local stat, err = core.file_stat(path)
   if not stat then
-    err = errors.from(err, "io")
-    return errors.fail(err.code, ("%s: %s"):format(path, err.message), { cause = err })
+    return nil, errors.from(err, "io")
   end
   if stat.type ~= "file" then
     return errors.fail("invalid", ("%s is %s, not a regular file"):format(path,

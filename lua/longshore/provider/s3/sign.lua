@@ -141,4 +141,32 @@ function _M:sign_get(o)
   } })
 end
 
+--- Signs any request on an object, or on the bucket, as the caller wants it.
+-- @tparam table o `method`, `key` (nil: the bucket), `query`, `headers` (signed,
+--   and to be sent), `length` (of the body; signed when given), `expires`
+-- @treturn table|nil answer
+-- @treturn[opt] table err
+function _M:sign_url(o)
+  local key = ""
+  if o.key then
+    local err
+    key, err = self:full_key(o.key)
+    if not key then return nil, err end
+  end
+  if not o.method:match("^[A-Z]+$") then return invalid("method", "a method such as GET or PUT expected") end
+  local signed, send = {}, {}
+  for name, value in pairs(o.headers or {}) do
+    if type(value) ~= "string" or value:find("%c") or not name:match("^[%w%-_]+$") then
+      return invalid("headers", ("%q cannot be sent as a header"):format(name))
+    end
+    value = value:gsub("^ +", ""):gsub(" +$", ""):gsub("  +", " ")
+    signed[name:lower()], send[pretty(name:lower())] = value, value
+  end
+  if o.length ~= nil then
+    if not whole(o.length, 0, 2 ^ 53) then return invalid("length", "a whole number of bytes expected") end
+    signed["content-length"] = json.number(o.length)
+  end
+  return presign(self, o.method, { key = key, query = o.query, signed = signed, headers = send, expires = o.expires })
+end
+
 return _M
