@@ -90,7 +90,8 @@ local function contract(open)
       dataset_id = row.id, layer_name = "l", srid = 1, options = "{}", current_step = "queued", rows_processed = 4,
       error = "e", warning = "w", started_at = T, completed_at = T }
     assert.same(j, second:job(j.id, OWNER))
-    for _, other in ipairs { { tenant = "default", organization = "other" }, { tenant = "x", organization = "acme" } } do
+    local others = { { tenant = "default", organization = "other" }, { tenant = "x", organization = "acme" } }
+    for _, other in ipairs(others) do
       assert.equal("not_found", select(2, store:dataset(row.id, other)).code)
       assert.equal("not_found", select(2, store:job(j.id, other)).code)
     end

@@ -17,6 +17,7 @@ local body = require "longshore.service.body"
 local core = require "longshore.core"
 local cors = require "longshore.http.cors"
 local errors = require "longshore.errors"
+local openapi = require "longshore.service.openapi"
 local registry = require "longshore.service.registry"
 local requests = require "longshore.http.request"
 local responses = require "longshore.http.response"
@@ -102,6 +103,14 @@ local function build(config, parts)
   return { store = store, broker = broker, tokens = tokens }
 end
 
+-- The services' routes, and the document that describes them.
+local function build_router(config)
+  local routes = registry.routes(config.services)
+  local all = router.new(routes)
+  all:add(openapi.route(routes, { url = config.broker.public_url }))
+  return all
+end
+
 --- Builds an application.
 -- @tparam table config of longshore.config
 -- @tparam[opt] table parts what to use instead of building it: `broker` and `tokens`, or `store`, `providers`,
@@ -120,7 +129,7 @@ function _M.new(config, parts)
   return setmetatable({
     config = config,
     broker = built.broker, tokens = built.tokens, store = built.store,
-    router = router.new(registry.routes(config.services)),
+    router = build_router(config),
     cors = cors.new(config.cors),
     authenticate = auth.bearer(built.tokens),
     log = parts.log or function() end,

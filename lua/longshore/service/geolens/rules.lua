@@ -24,7 +24,7 @@ local function optional(rule)
   return rule
 end
 
-local uuid = { type = "string", pattern = UUID, says = "must be a valid UUID" }
+local uuid = { type = "string", pattern = UUID, says = "must be a valid UUID", format = "uuid" }
 
 -- A header value: what is signed goes out as a header of the PUT.
 local function header_text(value)

@@ -43,6 +43,17 @@ local validate = require "longshore.http.validate"
 local _M = {}
 
 _M.name = "geolens"
+_M.openapi = {
+  title = "GeoLens dataset re-upload: content of a dataset is replaced through an ingestion job",
+  schemas = rules.answers,
+  errors = { content_type = "application/problem+json", schema = "ProblemDetail" },
+  security = { { scheme = "bearer" }, { scheme = "geolensKey" }, { scheme = "geolensLegacyKey" } },
+  schemes = {
+    geolensKey = { type = "apiKey", ["in"] = "header", name = "X-Api-Key" },
+    geolensLegacyKey = { type = "apiKey", ["in"] = "query", name = "api_key",
+      description = "A legacy form: query strings end up in logs." },
+  },
+}
 _M.prefixes = { "/api/datasets", "/api/ingest", "/api/jobs" }
 
 local MiB = 1048576

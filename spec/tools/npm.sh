@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# npm.sh FOLDER PACKAGE@VERSION...: installs npm packages below build/npm once
+# and prints the folder with node_modules. Fails when there is no network.
+set -eu
+here=$(cd "$(dirname "$0")/../.." && pwd)
+name=$1; shift
+dir="$here/${BUILD:-build}/npm/$name"
+stamp="$dir/.installed"
+if [ "$(cat "$stamp" 2>/dev/null)" != "$*" ]; then
+  command -v npm >/dev/null || { echo "npm is missing: make deps" >&2; exit 1; }
+  mkdir -p "$dir"
+  cd "$dir"
+  [ -e package.json ] || printf '{"private":true,"type":"module"}\n' > package.json
+  npm install --no-audit --no-fund --loglevel=error --no-save "$@" >"$dir/npm.log" 2>&1 || {
+    cat "$dir/npm.log" >&2
+    exit 1
+  }
+  printf '%s\n' "$*" > "$stamp"
+fi
+printf '%s\n' "$dir"
