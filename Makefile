@@ -58,15 +58,17 @@ $(COREJIT): $(PLAIN_OBJ) $(BINDJIT_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(SHARED) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-# Runs from the checkout, on Lua 5.4, whatever the current folder is.
+# Runs from the checkout, on Lua 5.4 (LONGSHORE_LUA=luajit: on that), whatever
+# the current folder is.
 $(BUILD)/bin/longshore: Makefile
 	@mkdir -p $(@D)
 	@printf '%s\n' '#!/bin/sh' \
 	  'here=$$(cd "$$(dirname "$$(readlink -f "$$0")")/../.." && pwd)' \
 	  'LUA_PATH="$$here/lua/?.lua;$$here/lua/?/init.lua;$${LUA_PATH:-;;}"' \
-	  'LUA_CPATH="$$here/build/lua5.4/?.so;$${LUA_CPATH:-;;}"' \
+	  'case $${LONGSHORE_LUA:=lua5.4} in *jit*) out=luajit ;; *) out=lua5.4 ;; esac' \
+	  'LUA_CPATH="$$here/build/$$out/?.so;$${LUA_CPATH:-;;}"' \
 	  'export LUA_PATH LUA_CPATH' \
-	  'exec "$${LONGSHORE_LUA:-lua5.4}" "$$here/lua/longshore/cli/main.lua" "$$@"' > $@
+	  'exec "$$LONGSHORE_LUA" "$$here/lua/longshore/cli/main.lua" "$$@"' > $@
 	@chmod +x $@
 
 -include $(PLAIN_OBJ:.o=.d) $(BIND54_OBJ:.o=.d) $(BINDJIT_OBJ:.o=.d)

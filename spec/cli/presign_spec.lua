@@ -85,7 +85,8 @@ describe("longshore presign", function()
 
   it("answers 2 for what makes no sense, and says what is expected", function()
     local bad = {
-      { "FETCH", "s3://b-b/k" }, { "GET", "http://x/k" }, { "GET", "s3://" }, { "GET", "s3://b-b/k", "--expires", "8d" },
+      { "FETCH", "s3://b-b/k" }, { "GET", "http://x/k" }, { "GET", "s3://" },
+      { "GET", "s3://b-b/k", "--expires", "8d" },
       { "GET", "s3://b-b/k", "--expires", "0" }, { "GET", "s3://b-b/k", "--length", "5" },
       { "GET", "s3://b-b/k", "--part", "1", "--upload-id", "x" }, { "PUT", "s3://b-b/k", "--part", "1" },
       { "PUT", "s3://b-b/k", "--part", "0", "--upload-id", "x" }, { "PUT", "s3://b-b/k", "--count", "2" },

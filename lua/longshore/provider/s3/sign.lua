@@ -163,7 +163,7 @@ function _M:sign_url(o)
     signed[name:lower()], send[pretty(name:lower())] = value, value
   end
   if o.length ~= nil then
-    if not whole(o.length, 0, 2 ^ 53) then return invalid("length", "a whole number of bytes expected") end
+    if not limits.whole(o.length, 0, 2 ^ 53) then return invalid("length", "a whole number of bytes expected") end
     signed["content-length"] = json.number(o.length)
   end
   return presign(self, o.method, { key = key, query = o.query, signed = signed, headers = send, expires = o.expires })
