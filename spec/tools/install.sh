@@ -13,8 +13,8 @@ done
 install -d "$prefix/bin"
 cat > "$prefix/bin/longshore" <<SH
 #!/bin/sh
-LUA_PATH="$prefix/share/lua/5.4/?.lua;$prefix/share/lua/5.4/?/init.lua;\${LUA_PATH:-;;}"
-LUA_CPATH="$prefix/lib/lua/5.4/?.so;\${LUA_CPATH:-;;}"
+LUA_PATH="$prefix/share/lua/5.4/?.lua;$prefix/share/lua/5.4/?/init.lua;\${LUA_PATH:-;}"
+LUA_CPATH="$prefix/lib/lua/5.4/?.so;\${LUA_CPATH:-;}"
 export LUA_PATH LUA_CPATH
 exec lua5.4 "$prefix/share/lua/5.4/longshore/cli/main.lua" "\$@"
 SH
