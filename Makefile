@@ -30,7 +30,7 @@ CORE54 := $(BUILD)/lua5.4/longshore/core.so
 COREJIT := $(BUILD)/luajit/longshore/core.so
 
 .PHONY: all help deps test demo serve lint bench bench-presign bench-crc32c \
-  bench-transfer install clean run-test spec spec-5.4 spec-jit ctest
+  bench-transfer install clean run-test spec spec-5.4 spec-jit ctest tsan fuzz
 
 ## all: the C module for Lua 5.4 and for LuaJIT, and build/bin/longshore
 all: $(CORE54) $(COREJIT) $(BUILD)/bin/longshore
@@ -113,6 +113,43 @@ $(BUILD)/ctest/%: spec/c/%.c $(SAN_OBJ)
 ## ctest: the C tests under ASan and UBSan
 ctest: $(CTESTS:%=$(BUILD)/ctest/%)
 	@spec/tools/ctest.sh $^
+
+# The engine's threads under TSan. libcurl is not instrumented; what TSan sees
+# is our code and every call into the C library.
+TSAN_OBJ := $(PLAIN_SRC:src/%.c=$(BUILD)/tsan/%.o)
+
+$(BUILD)/tsan/%.o: src/%.c
+	@mkdir -p $(@D)
+	@$(CC) $(STD) $(WARN) -O1 -g -fsanitize=thread -MMD -MP -c -o $@ $<
+
+$(BUILD)/tsan/transfer_engine: spec/c/transfer_engine.c $(TSAN_OBJ)
+	@$(CC) $(STD) $(WARN) -O1 -g -fsanitize=thread -Isrc -o $@ $^ $(LIBS)
+
+-include $(TSAN_OBJ:.o=.d)
+
+## tsan: the transfer engine's threads under ThreadSanitizer
+tsan: $(BUILD)/tsan/transfer_engine
+	@TSAN_OPTIONS=halt_on_error=1 spec/tools/ctest.sh $^
+
+# Every spec/c/fuzz_NAME.c is a libFuzzer target. FUZZ_SECONDS is for each.
+FUZZ_SECONDS ?= 600
+FUZZERS := $(patsubst spec/c/%.c,$(BUILD)/fuzz/%,$(wildcard spec/c/fuzz_*.c))
+FUZZ := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+FUZZ_OBJ := $(PLAIN_SRC:src/%.c=$(BUILD)/fuzz/%.o)
+
+$(BUILD)/fuzz/%.o: src/%.c
+	@mkdir -p $(@D)
+	@clang $(STD) $(WARN) -O1 -g $(FUZZ) -MMD -MP -c -o $@ $<
+
+$(BUILD)/fuzz/fuzz_%: spec/c/fuzz_%.c $(FUZZ_OBJ)
+	@clang $(STD) $(WARN) -O1 -g $(FUZZ) -fsanitize=fuzzer -Isrc -o $@ $^ $(LIBS)
+
+-include $(FUZZ_OBJ:.o=.d)
+.SECONDARY: $(SAN_OBJ) $(TSAN_OBJ) $(FUZZ_OBJ)
+
+## fuzz: every libFuzzer target for FUZZ_SECONDS (600) seconds
+fuzz: $(FUZZERS)
+	@spec/tools/fuzz.sh $(FUZZ_SECONDS) $^
 
 ## lint: luacheck, the layers, and the compilers' warnings
 lint:

@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static unsigned long check_passed, check_failed;
+/* Atomic: some programs check in several threads. */
+static _Atomic unsigned long check_passed, check_failed;
 
 static inline bool check_true(const char *what, bool ok)
 {

@@ -31,6 +31,9 @@ while read -r p f; do
   passed=$((passed + p)); failed=$((failed + f))
 done < <(sed -nE 's/.* ([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' $log/ctest.log)
 
+one tsan make -j"$(nproc)" tsan
+one fuzz make -j"$(nproc)" fuzz FUZZ_SECONDS=5
+
 for lua in lua5.4 luajit; do
   step "spec-$lua" spec/tools/busted.sh $lua -o spec/tools/output.lua spec || failed=$((failed + 1))
   read -r p f < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed.*/\1 \2/p' "$log/spec-$lua.log" | tail -n 1)

@@ -60,7 +60,8 @@ describe("the libcurl transport", function()
     assert.is_nil(response)
     assert.equal("invalid", err.code)
     assert.equal(200, assert(transport { url = r.endpoint .. "/y" }).status)
-    _, err = transport { url = r.endpoint .. "/bytes/5000", max_response = 100 }
+    response, err = transport { url = r.endpoint .. "/bytes/5000", max_response = 100 }
+    assert.is_nil(response)
     assert.equal("too_large", err.code)
   end)
 
