@@ -28,7 +28,7 @@ After an interruption - Ctrl-C, a lost network, kill -9 - the same command sends
 only what is missing. A file that has changed since is uploaded from the start.]],
 }
 
-local SERVICES = { "newton" }
+local SERVICES = { "newton", "geolens" }
 
 --- Adds the options.
 function _M.configure(parser)
@@ -59,6 +59,13 @@ function _M.configure(parser)
     parser:option("--token-file"):argname("PATH"):description "A file with the token in its first line.",
     parser:option("--service"):argname("NAME"):choices(SERVICES):default "newton"
       :description "Which API the broker is asked in."
+  )
+  parser:group("Datasets (--service geolens)",
+    parser:option("--dataset"):argname("ID")
+      :description "Replace this dataset's content (or give its URL); default: a new dataset.",
+    parser:option("--title"):argname("TEXT"):description "Of a new dataset (default: the file's name).",
+    parser:option("--visibility"):argname("WORD")
+      :description "Of a new dataset: private (default), restricted, internal, public."
   )
   local bucket_options = bucket.configure(parser)
   bucket_options[#bucket_options + 1] = parser:option("--part-size"):argname("SIZE"):convert(common.size)
@@ -128,6 +135,9 @@ local function refuse(args, names, why)
 end
 
 local function driver_of(url, args)
+  if args.service ~= "geolens" or url:match("^[sS]3://") then
+    refuse(args, { "dataset", "title", "visibility" }, "is for --service geolens")
+  end
   if url:match("^[sS]3://") then
     refuse(args, { "token", "token-file" },
       "is for brokers; a bucket needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
@@ -141,7 +151,8 @@ local function driver_of(url, args)
   end
   refuse(args, { "endpoint", "region", "profile", "path-style", "part-size", "threshold", "no-clobber", "metadata" },
     "is for buckets (s3://...)")
-  return require("longshore.service." .. args.service .. ".client").new { url = url, token = token_of(args) }
+  return require("longshore.service." .. args.service .. ".client").new { url = url, token = token_of(args),
+    dataset = args.dataset, title = args.title, visibility = args.visibility }
 end
 
 local function items_of(args, paths)
