@@ -88,7 +88,7 @@ local function another_look(self, cleanup)
   }
 end
 
---- Runs a cleanup that the caller has claimed. When it fails it is put off, later
+--- Runs a cleanup that the caller has claimed (`attempts` counts this one). When it fails it is put off, later
 -- each time, up to an hour.
 -- @tparam table cleanup row
 -- @treturn true, or nil, err
@@ -102,9 +102,9 @@ function _M.run_cleanup(self, cleanup)
     if ok then return true end
     return nil, err
   end
-  local wait = math.min(3600, 30 * 2 ^ math.min(cleanup.attempts, 10))
+  local wait = math.min(3600, 30 * 2 ^ math.min(cleanup.attempts - 1, 10))
   self.log("warn", "cleanup failed", { cleanup_id = cleanup.id, upload_id = cleanup.upload_id,
-    file_id = cleanup.file_id, attempts = cleanup.attempts + 1, error = tostring(err) })
+    file_id = cleanup.file_id, attempts = cleanup.attempts, error = tostring(err) })
   local postponed, why = self.store:postpone_cleanup(cleanup.id, self.clock.now() + wait, tostring(err))
   if not postponed then return nil, why end
   return nil, err

@@ -121,11 +121,16 @@ local function register(self, row, actor, content)
   local checks = { "size" }
   if row.expected_crc32c then checks[2] = "crc32c" end
   local now = self.clock.now()
+  -- What is replaced stays as long as a download that was signed for it.
+  local due = now + ((self.policy.settings or {}).download_seconds or 0)
   local changed
   for _ = 1, 3 do -- two replacing each other's name at once: one begins anew
     changed, err = self.store:finish_complete(row, {
       now = now,
-      new_cleanup = function(fields) return self:new_cleanup(fields) end,
+      new_cleanup = function(fields)
+        fields.due = due
+        return self:new_cleanup(fields)
+      end,
       file = {
         state = "registered", filename = row.filename, content_type = row.content_type, size = content.size,
         provider = row.provider, key = row.key, etag = content.etag, crc32c = content.crc32c, checks = checks,

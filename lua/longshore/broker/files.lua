@@ -128,7 +128,7 @@ function _M.delete_file(self, actor, id)
   local changed, cleanup = self.store:begin_delete(id, {
     owner = actor, now = self.clock.now(),
     new_cleanup = function(fields)
-      fields.due = self.clock.now() + self.cleanup_lease
+      fields.due, fields.attempts = self.clock.now() + self.cleanup_lease, 1
       return self:new_cleanup(fields)
     end,
   })

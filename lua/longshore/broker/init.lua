@@ -123,7 +123,7 @@ function methods:new_cleanup(fields)
   return {
     id = ids.new("cln_"), upload_id = fields.upload_id, file_id = fields.file_id,
     provider = fields.provider, key = fields.key, provider_upload_id = fields.provider_upload_id,
-    kind = fields.kind or "delete", due = fields.due or now, attempts = 0, created_at = now,
+    kind = fields.kind or "delete", due = fields.due or now, attempts = fields.attempts or 0, created_at = now,
   }
 end
 
@@ -131,7 +131,7 @@ end
 function methods:undo_cleanup(row)
   return self:new_cleanup {
     kind = "undo", upload_id = row.id, provider = row.provider, key = row.key,
-    provider_upload_id = row.provider_upload_id, due = self.clock.now() + self.cleanup_lease,
+    provider_upload_id = row.provider_upload_id, attempts = 1, due = self.clock.now() + self.cleanup_lease,
   }
 end
 

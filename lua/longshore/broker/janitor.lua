@@ -96,6 +96,7 @@ local function clean(self, report, now, limit)
       local claimed, why = self.store:claim_cleanup(row, now + self.cleanup_lease)
       if claimed then
         local ok
+        row.attempts = row.attempts + 1
         ok, why = self:run_cleanup(row)
         if ok then report[name] = report[name] + 1 else note(report, why, row.upload_id or row.file_id or row.id) end
       elseif claimed == nil then

@@ -198,8 +198,12 @@ local function collect_rows(st)
   return rows, n
 end
 
+-- A statement that answers rows all the same (a PRAGMA) must not stay open: its
+-- read lock would hold this connection to an old state of the database.
 local function collect_affected(st)
-  return st:affected()
+  local affected = st:affected()
+  while st:fetch(false) do affected = 0 end
+  return affected
 end
 
 --- Runs a statement that answers rows.
