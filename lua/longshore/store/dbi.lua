@@ -102,8 +102,8 @@ end
 function methods:connect()
   local handle, text = self.dialect.connect()
   if not handle then
-    local err = errors.new("unavailable", "cannot open the database: " .. tostring(text),
-      { retryable = true, cause = text })
+    local err = errors.new("unavailable", ("cannot open the database (%s): %s"):format(self.dialect.name,
+      tostring(text)), { retryable = true, cause = text })
     return nil, err
   end
   handle:autocommit(true)

@@ -1,0 +1,87 @@
+--- `longshore janitor`: one round, or one every so often, of what a running
+-- broker's janitor does by itself.
+--
+-- Room: cli.
+-- @module longshore.cli.janitor
+local common = require "longshore.cli.common"
+local core = require "longshore.core"
+local errors = require "longshore.errors"
+
+local _M = {
+  summary = [[
+Ends what nobody else will: expires uploads past their deadline, finishes
+completes that were cut short, removes parts from the store, retries what failed,
+drops old rows. Safe beside a running broker and beside other janitors.]],
+}
+
+--- Adds the options.
+function _M.configure(parser)
+  parser:option("--config"):argname("FILE"):description "The broker's configuration."
+  parser:option("--data"):argname("DIR"):description "The broker's data folder (default ./longshore-data)."
+  parser:flag("-n --dry-run"):description "Only count what is due."
+  parser:option("--limit"):argname("N"):convert(common.integer(1, 1000000)):default "1000"
+    :description "How many of each kind in one round."
+  parser:option("--every"):argname("TIME"):convert(common.duration)
+    :description "Go on, a round every TIME, for example 60 or 5m, until interrupted."
+  parser:flag("--json"):description "A line of JSON for each round."
+  parser:epilog [[
+Exit codes: 0 all done, 1 something failed and is left for the next round,
+2 wrong usage.
+
+Examples:
+  longshore janitor --data /var/lib/longshore
+  longshore janitor --config longshore.lua --every 5m --json]]
+end
+
+local function build(args)
+  local given = {}
+  if args.data then
+    given.data = args.data:sub(1, 1) == "/" and args.data or require("lfs").currentdir() .. "/" .. args.data
+  end
+  local config, err = require("longshore.config").load(args.config, given)
+  if not config then return nil, err end
+  if config.store.type == "sqlite" and not require("lfs").attributes(config.store.path, "mode") then
+    return errors.fail("not_found", ("there is no broker's database at %s; name its place with --data or --config")
+      :format(config.store.path))
+  end
+  return require("longshore.service").new(config)
+end
+
+local order = { "expired", "finished", "reopened", "failed", "aborted", "cleaned", "purged", "pending" }
+
+local function show(report, args)
+  if args.json then
+    report.messages = require("longshore.json").array(report.messages)
+    common.print_json(report)
+    return
+  end
+  local words = {}
+  for _, name in ipairs(order) do
+    if report[name] > 0 then words[#words + 1] = ("%d %s"):format(report[name], name) end
+  end
+  common.print("%s%s", report.dry_run and "due: " or "", #words > 0 and table.concat(words, ", ") or "nothing to do")
+  for _, message in ipairs(report.messages) do common.err(("longshore janitor: %s\n"):format(message)) end
+  if report.errors > #report.messages then
+    common.err(("longshore janitor: %d further failures\n"):format(report.errors - #report.messages))
+  end
+end
+
+--- Runs the command.
+-- @tparam table args
+-- @treturn number exit code, or nil, err
+function _M.run(args)
+  if args.every and args.every < 1 then common.usage "--every: at least 1 second" end
+  local app, err = build(args)
+  if not app then return nil, err end
+  local report
+  repeat
+    report = app:janitor { dry_run = args.dry_run, limit = args.limit }
+    show(report, args)
+    io.stdout:flush()
+    if args.every then (args.sleep or core.sleep)(args.every) end
+  until not args.every
+  app:close()
+  return report.errors == 0 and 0 or 1
+end
+
+return _M

@@ -1,0 +1,167 @@
+--- `longshore token`: the bearer tokens of a broker on this machine.
+--
+-- Works on the broker's database, whether the broker runs or not; what is made or
+-- revoked counts from the broker's next request.
+--
+-- Room: cli.
+-- @module longshore.cli.token
+local common = require "longshore.cli.common"
+local errors = require "longshore.errors"
+
+local _M = {
+  summary = [[
+Makes, lists and revokes the tokens that clients authenticate with. Run it where
+the broker's database is, with the --config or --data of `longshore serve`.]],
+}
+
+local function where(parser)
+  parser:option("--config"):argname("FILE"):description "The broker's configuration."
+  parser:option("--data"):argname("DIR"):description "The broker's data folder (default ./longshore-data)."
+  parser:flag("--json"):description "JSON, for programs."
+  return parser
+end
+
+local function rights(text)
+  local list = {}
+  for word in text:gmatch("[^,%s]+") do list[#list + 1] = word end
+  return list
+end
+
+--- Adds the options.
+function _M.configure(parser)
+  parser:command_target "action"
+  local create = where(parser:command("create"):summary "Make a token.":description [[
+Makes a token and prints it. This is the only time it can be seen: the database
+keeps a hash.]])
+  create:option("--user"):argname("NAME"):default "admin":description "Whose it is."
+  create:option("--organization"):argname("NAME"):default "default"
+    :description "What its files belong to."
+  create:option("--tenant"):argname("NAME"):default "default":description "The tenant of the organization."
+  create:option("--rights"):argname("LIST"):convert(rights)
+    :description "Some of read,upload,delete,admin (default read,upload,delete)."
+  create:option("--expires"):argname("TIME"):convert(common.duration)
+    :description "How long it works, for example 12h or 90d (default: until revoked)."
+  create:option("--label"):argname("TEXT"):description "A note to know it by."
+  where(parser:command("list"):summary "List tokens, without what makes them work.")
+  local revoke = where(parser:command("revoke"):summary "Make tokens useless at once.")
+  revoke:argument("id", "As `token list` shows it (tok_...)."):args "+":argname "ID"
+  parser:epilog [[
+Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+Examples:
+  longshore token create --user ci --organization acme --rights upload --expires 90d
+  longshore token list
+  longshore token revoke tok_4kq2v7zj3mxw5hne]]
+end
+
+-- The tokens of the configured database, and its store to be closed.
+local function open(args)
+  local given = {}
+  if args.data then
+    given.data = args.data:sub(1, 1) == "/" and args.data or require("lfs").currentdir() .. "/" .. args.data
+  end
+  local config, err = require("longshore.config").load(args.config, given)
+  if not config then return nil, err end
+  -- SQLite would make a database wherever it is told to: not in a wrong folder.
+  local path = config.store.path
+  local there = require("lfs").attributes(args.action == "create" and path:match("^(.*)/") or path, "mode")
+  if (config.store.type or "sqlite") == "sqlite" and not there then
+    return errors.fail("not_found", ("there is no broker's database at %s; name its place with --data or --config")
+      :format(path))
+  end
+  local store
+  store, err = require("longshore.store").open(config.store)
+  if not store then return nil, err end
+  return require("longshore.broker.tokens").new { store = store }, store
+end
+
+local function date(seconds)
+  return seconds and os.date("!%Y-%m-%d %H:%M", math.floor(seconds)) or "-"
+end
+
+local actions = {}
+
+function actions.create(tokens, args)
+  local made, err = tokens:create {
+    user = args.user, organization = args.organization, tenant = args.tenant, rights = args.rights,
+    expires_in = args.expires, label = args.label,
+  }
+  if not made then
+    if err.code == "invalid" then common.usage(err.message) end
+    return nil, err
+  end
+  if args.json then
+    common.print_json(made)
+  else
+    common.print("%s", made.token)
+    common.err(("%s for %s in %s; keep it, it is not shown again%s\n"):format(made.id, args.user,
+      args.organization, made.expires_at and ("; it works until " .. date(made.expires_at) .. " UTC") or ""))
+  end
+  return 0
+end
+
+local columns = {
+  { "ID", function(row) return row.id end }, { "STATE", function(row) return row.state end },
+  { "USER", function(row) return row.user end }, { "ORGANIZATION", function(row) return row.organization end },
+  { "TENANT", function(row) return row.tenant end },
+  { "RIGHTS", function(row) return table.concat(row.rights, ",") end },
+  { "CREATED", function(row) return date(row.created_at) end },
+  { "EXPIRES", function(row) return date(row.expires_at) end },
+  { "LABEL", function(row) return row.label or "" end },
+}
+
+function actions.list(tokens, args)
+  local rows, err = tokens:list()
+  if not rows then return nil, err end
+  if args.json then
+    local json = require "longshore.json"
+    for _, row in ipairs(rows) do row.rights = json.array(row.rights) end
+    common.print_json(json.array(rows))
+    return 0
+  end
+  local lines, widths = { {} }, {}
+  for c, column in ipairs(columns) do lines[1][c] = column[1] end
+  for _, row in ipairs(rows) do
+    local line = {}
+    for c, column in ipairs(columns) do line[c] = column[2](row) end
+    lines[#lines + 1] = line
+  end
+  for _, line in ipairs(lines) do
+    for c, cell in ipairs(line) do widths[c] = math.max(widths[c] or 0, #cell) end
+  end
+  for _, line in ipairs(lines) do
+    for c, cell in ipairs(line) do line[c] = cell .. (" "):rep(widths[c] - #cell) end
+    common.print("%s", (table.concat(line, "  "):gsub("%s+$", "")))
+  end
+  return 0
+end
+
+function actions.revoke(tokens, args)
+  local code, results = 0, require("longshore.json").array()
+  for _, id in ipairs(args.id) do
+    local ok, err = tokens:revoke(id)
+    if ok then
+      if not args.json then common.print("%s is revoked", id) end
+    else
+      code = 1
+      err.message = ("%s (%s)"):format(err.message, id)
+      common.complain("token", err)
+    end
+    results[#results + 1] = { id = id, revoked = ok == true }
+  end
+  if args.json then common.print_json(results) end
+  return code
+end
+
+--- Runs the command.
+-- @tparam table args
+-- @treturn number exit code, or nil, err
+function _M.run(args)
+  local tokens, store = open(args)
+  if not tokens then return nil, store end
+  local code, err = actions[args.action](tokens, args)
+  store:close()
+  return code, err
+end
+
+return _M

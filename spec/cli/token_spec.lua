@@ -1,0 +1,76 @@
+local support = require "spec.support"
+local cli = require "spec.cli.support"
+local json = require "longshore.json"
+
+describe("longshore token", function()
+  local data
+  setup(function() data = support.tmpdir() end)
+  teardown(support.cleanup)
+
+  local function run(...) return cli.run("token", ...) end
+
+  it("makes a token that the broker's database knows", function()
+    local code, out, err = run("create", "--data", data, "--user", "ci", "--organization", "acme", "--rights",
+      "upload,read", "--expires", "12h", "--label", "build")
+    assert.equal(0, code)
+    local token = out:match("^(ls_[a-z2-7]+_[a-z2-7]+)\n$")
+    assert.truthy(token, out)
+    assert.is_nil(err:find(token, 1, true))
+    local store = assert(require("longshore.store").open { path = data .. "/longshore.db" })
+    local actor = assert(require("longshore.broker.tokens").new({ store = store }):verify(token))
+    store:close()
+    assert.equal("ci", actor.user)
+    assert.same({ upload = true, read = true }, actor.rights)
+  end)
+
+  it("prints JSON for programs, and lists without secrets", function()
+    local code, out = run("create", "--data", data, "--json")
+    assert.equal(0, code)
+    local made = assert(json.decode(out))
+    assert.truthy(made.token)
+    code, out = run("list", "--data", data, "--json")
+    assert.equal(0, code)
+    assert.is_nil(out:find(made.token:match("_([a-z2-7]+)$"), 1, true))
+    local list = assert(json.decode(out))
+    assert.is_true(json.is_array(list))
+    assert.equal(made.id, list[#list].id)
+    assert.same(json.array { "read", "upload", "delete" }, list[#list].rights)
+    code, out = run("list", "--data", data)
+    assert.equal(0, code)
+    assert.truthy(out:find("^ID%s+STATE"))
+    assert.truthy(out:find(made.id .. "  active", 1, true))
+  end)
+
+  it("revokes, and says which it does not know", function()
+    local _, out = run("create", "--data", data, "--json")
+    local id = json.decode(out).id
+    local code, text, err = run("revoke", id, "tok_aaaaaaaaaaaaaaaa", "--data", data)
+    assert.equal(1, code)
+    assert.equal(id .. " is revoked\n", text)
+    assert.truthy(err:find("tok_aaaaaaaaaaaaaaaa", 1, true))
+    _, out = run("list", "--data", data)
+    assert.truthy(out:find(id .. "  revoked", 1, true))
+  end)
+
+  it("takes a wrong value for wrong usage", function()
+    assert.equal(2, (run("create", "--data", data, "--rights", "fly")))
+    assert.equal(2, (run("create", "--data", data, "--expires", "soon")))
+    assert.equal(2, (run("create", "--data", data, "--user", "")))
+    assert.equal(2, (run()))
+    assert.equal(2, (run("forge")))
+    assert.equal(2, (run("revoke", "--data", data)))
+  end)
+
+  it("makes no database in a wrong place", function()
+    local wrong = data .. "/none"
+    for _, action in ipairs { { "create" }, { "list" }, { "revoke", "tok_x" } } do
+      action[#action + 1] = "--data"
+      action[#action + 1] = wrong
+      local code, _, err = run((table.unpack or unpack)(action)) -- luacheck: ignore
+      assert.equal(1, code)
+      assert.truthy(err:find(wrong, 1, true))
+      assert.truthy(err:find("--data", 1, true))
+    end
+    assert.is_nil(require("lfs").attributes(wrong))
+  end)
+end)
