@@ -55,6 +55,11 @@ describe("what an answer means", function()
       assert.equal("expired", kind(answer(403, "AccessDenied"), nil, 1000))
     end)
 
+    it("is skewed when the URL lies in the store's future", function()
+      assert.equal("skewed", kind(answer(403, "AccessDenied", "Request is not yet valid"), 2000, 1000))
+      assert.equal("skewed", kind(answer(403, "AccessDenied", "Request is not valid yet"), 2000, 1000))
+    end)
+
     it("is final before the expiry and for a wrong signature", function()
       assert.equal("fatal", kind(answer(403, "AccessDenied"), 2000, 1000))
       assert.equal("fatal", kind(answer(403, "SignatureDoesNotMatch"), 1000, 2000))

@@ -143,7 +143,7 @@ local function driver_of(url, args)
       "is for brokers; a bucket needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     local settings = bucket.settings(args)
     settings.url, settings.part_size, settings.threshold = url, args.part_size, args.threshold
-    settings.no_clobber = args.no_clobber
+    settings.no_clobber, settings.attempts = args.no_clobber, args.attempts
     return require("longshore.uploader.s3").new(settings)
   end
   if not url:match("^[hH][tT][tT][pP][sS]?://") then

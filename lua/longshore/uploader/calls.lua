@@ -67,8 +67,8 @@ local function judge(request, event)
 end
 
 --- Makes a transport.
--- @tparam table hub `loop`, `gates(host)` -> {gate, changed}, `clock`, `skew`,
--- `attempts`
+-- @tparam table hub `loop`, `gates(host)` -> {gate, changed}, `our_time()` (not
+-- corrected), `skew`, `attempts`
 -- @treturn function transport(request) -> response | nil, err; the response has
 -- `attempt`, the number of the attempt that it answers
 function _M.transport(hub)
@@ -80,7 +80,7 @@ function _M.transport(hub)
       -- A gate of their own: a call must not wait behind long parts that go to
       -- the same host.
       local leave, gate = _M.enter(hub, "calls to " .. host)
-      local began = hub.clock.now()
+      local began = hub.our_time()
       local streamed = request.file or request.output
       local event = hub.loop:request {
         method = request.method, url = request.url, headers = request.headers,
@@ -91,7 +91,7 @@ function _M.transport(hub)
         checksum = request.checksum,
       }
       if event.type == "done" then
-        hub.skew:learn(host, event.headers.date, began, hub.clock.now())
+        hub.skew:learn(host, event.headers.date, began, hub.our_time())
       end
       local again, outcome, retry_after = judge(request, event)
       leave(outcome, retry_after)

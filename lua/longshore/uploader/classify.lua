@@ -84,6 +84,9 @@ local function forbidden(message, answer, expires_at, now)
   if message and (message:find("expired", 1, true) or message:find("Expired", 1, true)) then
     return "expired"
   end
+  if message and (message:find("not yet valid", 1, true) or message:find("not valid yet", 1, true)) then
+    return "skewed"
+  end
   if not expires_at then return "expired" end
   local date = answer.headers.date and dates.parse_http(answer.headers.date)
   if (date or now) >= expires_at then return "expired" end

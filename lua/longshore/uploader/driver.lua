@@ -34,7 +34,8 @@
 --   `session.integrity` is not `"crc32c"`. Must be safe to repeat: a lost answer
 --   is a success when the upload turns out to be complete. Returns a table that
 --   goes into the result (`file_id`, `etag`, `crc32c`, `location`...), or nil,
---   err. `err.gone`: the upload does not exist any more.
+--   err. `err.gone`: the upload does not exist any more; `err.final`: nothing
+--   can come of it, it is to be aborted.
 -- * `abort(driver, session)`: gives up for good; also called with `saved` for
 --   an upload that must not be resumed. Optional.
 -- * `answer(driver, session, part, event)`: reads the answer to a part itself

@@ -58,7 +58,8 @@ local function make_hub(self, options)
   local hub = {
     driver = self.driver, loop = self.loop, clock = self.clock, skew = self.skew,
     attempts = options.attempts or 10, window = math.max(options.window or 16, self.parallel),
-    part_timeout = options.part_timeout, journal_folder = self.journal_folder, restart = options.restart,
+    our_time = self.system_clock.now, part_timeout = options.part_timeout,
+    journal_folder = self.journal_folder, restart = options.restart,
   }
   local gates = {}
   function hub.gates(host)

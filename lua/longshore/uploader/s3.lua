@@ -56,7 +56,7 @@ end
 -- @return[2] nil
 -- @treturn[2] table err
 function _M.parse_url(url)
-  local bucket, prefix = url:match("^[sS]3://([^/?#]+)/*(.*)$")
+  local bucket, prefix = url:match("^[sS]3://([^/]+)/*(.*)$")
   if not bucket or not bucket:match("^[%w%.%-_]+$") then
     return errors.fail("invalid", "s3://bucket or s3://bucket/prefix is expected", { field = "url" })
   end
@@ -68,7 +68,8 @@ end
 -- @tparam table options `url` (`s3://bucket/prefix`), `endpoint`, `region`,
 -- `profile`, `path_style`, `access_key`, `secret_key`, `session_token` or
 -- `credentials` (see `longshore.provider.credentials`), `part_size`,
--- `threshold`, `expires` (seconds that URLs live, 3600), `no_clobber`
+-- `threshold`, `expires` (seconds that URLs live, 3600), `no_clobber`, `attempts`
+-- of a call (10)
 -- @treturn[1] driver
 -- @return[2] nil
 -- @treturn[2] table err
@@ -80,7 +81,8 @@ function _M.new(options)
     expires = options.expires or 3600, no_clobber = options.no_clobber,
   }, mt)
   local settings = { bucket = bucket, prefix = prefix, name = bucket,
-    profile = options.profile or _M.profile_of(options.endpoint), learn_clock = false }
+    profile = options.profile or _M.profile_of(options.endpoint), learn_clock = false,
+    attempts = options.attempts or 10 }
   for _, field in ipairs { "endpoint", "region", "path_style", "access_key", "secret_key", "session_token",
     "credentials" } do
     settings[field] = options[field]
@@ -280,6 +282,10 @@ function methods:complete(session, parts, _)
   })
   if not answer then
     if err.code == "not_found" then err.gone = true end
+    if err.code == "conflict" and self.no_clobber then
+      err.final = true
+      err.message = ("%s exists already and is not replaced (%s)"):format(session.key, err.message)
+    end
     return nil, err
   end
   -- The object as a reader will find it.

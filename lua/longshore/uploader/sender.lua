@@ -82,7 +82,7 @@ end
 local OUTCOMES = { ok = "ok", throttled = "throttled" }
 
 --- Sends a part. Called from a task; killing the task cancels what is under way.
--- @tparam table hub `loop, gates, clock, skew, attempts, event(table)`
+-- @tparam table hub `loop, gates, clock, our_time(), skew, attempts, event(table)`
 -- @tparam table upload `source, driver, session, targets`
 -- @tparam table part `number, offset, length`; `in_flight` is kept up to date
 -- @treturn[1] table {number, offset, length, token, crc32c, check}
@@ -115,7 +115,7 @@ function _M.send(hub, upload, part)
     end)
     local kind, problem, done = read(hub, upload, part, target, event)
     if event.type == "done" and kind ~= "ok" then
-      local now = hub.clock.now()
+      local now = hub.our_time()
       hub.skew:learn(host, event.headers.date, now - 2, now)
     end
     leave(OUTCOMES[kind] or "failed", problem and problem.retry_after)

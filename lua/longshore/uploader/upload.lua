@@ -278,7 +278,7 @@ end
 -- @treturn table err
 function methods:give_up(err)
   stop_senders(self)
-  local final = err.gone or FINAL[err.code]
+  local final = err.gone or err.final or FINAL[err.code]
   if final and self.session and not err.gone and not self.session.completed then abort(self, self.session) end
   if self.journal then
     if final then self.journal:finish() else self.journal:close() end
