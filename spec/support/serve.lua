@@ -37,11 +37,12 @@ function methods:command()
 end
 
 function methods:start(seconds)
+  local before = #(support.read_file(self.log) or "")
   -- On the Lua that runs the specs, whose paths are in the environment.
   self.process = support.spawn(support.lua, { args = self:command(), stdout = self.log })
   local ready = support.wait_until(function()
     if not self.process:alive() then return "dead" end
-    return (support.read_file(self.log) or ""):find("longshore: broker on", 1, true) and "up"
+    return (support.read_file(self.log) or ""):find("longshore: broker on", before + 1, true) and "up"
   end, seconds or 20)
   if ready ~= "up" then
     error(("longshore serve is %s:\n%s"):format(ready or "too slow", support.read_file(self.log) or ""), 2)

@@ -62,7 +62,7 @@ local function prepare(args)
   ok, err = setup.folders(config, owner)
   if not ok then return nil, err end
   local lock
-  lock, err = setup.lock(config)
+  lock, err = setup.lock(config, owner)
   if not lock then return nil, err end
   ok, err = setup.prepare(config, owner)
   if not ok then return nil, err end
@@ -127,9 +127,11 @@ function _M.run(args)
   end
   local ok
   ok, err = supervisor:start()
-  if not ok then return nil, err end
-  announce(say, ready, token)
-  ok, err = supervisor:run()
+  if ok then
+    announce(say, ready, token)
+    ok, err = supervisor:run()
+  end
+  supervisor:close()
   if not ok then return nil, errors.from(err) end
   say("longshore: stopped")
   return 0

@@ -117,13 +117,15 @@ end
 
 --- Takes the data folder for this process, until it ends.
 -- @tparam table config
--- @treturn file the lock; keep it
+-- @tparam[opt] table owner
+-- @treturn table the lock; keep it
 -- @treturn[2] nil
 -- @treturn[2] table err
-function _M.lock(config)
+function _M.lock(config, owner)
   local path = config.data .. "/run/lock"
   local f, why = io.open(path, "a+")
   if not f then return cannot("open", path, why) end
+  if owner then uv.fs_chown(path, owner.uid, owner.gid) end
   if not lfs.lock(f, "w") then
     f:seek("set", 0)
     local pid = f:read("*l")

@@ -215,9 +215,21 @@ function methods:run()
   while not self.stopping do uv.run() end
   self.say("longshore: stopping")
   self:stop_all("sigquit")
-  for _, handle in ipairs(self.signals) do handle:close() end
   if self.error then return nil, self.error end
   return true
+end
+
+--- Lets the last lines of the logs through and closes what libuv holds: a Lua
+-- state that ends before its handles crashes.
+function methods:close()
+  for _, handle in ipairs(self.signals or {}) do handle:close() end
+  self.signals = nil
+  local till = core.monotonic() + 1
+  while uv.run("nowait") and core.monotonic() < till do core.sleep(0.005) end
+  uv.walk(function(handle)
+    if not handle:is_closing() then handle:close() end
+  end)
+  uv.run()
 end
 
 return _M

@@ -1,0 +1,226 @@
+-- `longshore serve` as its users meet it: first run, stops, kills, mistakes.
+local http = require "spec.support.http"
+local json = require "longshore.json"
+local lfs = require "lfs"
+local serve = require "spec.support.serve"
+local socket = require "socket"
+local support = require "spec.support"
+local uv = require "luv"
+
+local root = uv.getuid() == 0
+
+-- Runs it to its end: exit code and output.
+local function run(args, prefix)
+  local words = {}
+  for i, arg in ipairs(args) do words[i] = support.quote(arg) end
+  return support.run(("timeout 20 %s %s %s/lua/longshore/cli/main.lua serve %s"):format(prefix or "", support.lua,
+    support.root, table.concat(words, " ")))
+end
+
+local function info(server)
+  return http.call("GET", server.url .. "/v0.5/files/info", server.token)
+end
+
+local function put_file(server, name, content)
+  local base = server.url .. "/v0.5/files/uploads/"
+  local upload = http.call("POST", base .. "initiate", server.token,
+    { filename = name, file_type = "a/b", num_bytes = #content }).json
+  local etag = http.request({ method = "PUT", url = upload.parts[1].url, body = content }).headers.etag
+  return http.call("POST", base .. upload.upload_id .. "/complete", server.token,
+    { parts = { { part_number = 1, part_token = etag } } })
+end
+
+local function get_file(server, name)
+  local response = http.call("GET", server.url .. "/v0.5/files/download/" .. name, server.token)
+  return http.request({ url = response.headers.location }).body
+end
+
+describe("longshore serve", function()
+  after_each(support.cleanup)
+
+  it("makes everything at the first run, for its owner only, and keeps it", function()
+    local server = serve.start()
+    local function mode(name) return lfs.attributes(server.data .. name, "permissions") end
+    assert.equal("rwx------", mode "")
+    assert.equal("rw-------", mode "/token")
+    assert.equal("rw-------", mode "/diskstore-credentials")
+    assert.equal("rw-------", mode "/run/config.lua")
+    assert.equal("rwx------", mode "/run")
+    assert.equal("rwx------", mode "/objects")
+    local text = support.read_file(server.log)
+    assert.truthy(text:find(("longshore put FILE %s"):format(server.url), 1, true))
+    assert.truthy(text:find(server.data .. "/token", 1, true))
+    assert.is_nil(text:find(server.token, 1, true))
+    assert.equal(200, put_file(server, "kept.bin", "hello").status)
+    assert.equal(0, server:stop())
+    assert.truthy(support.read_file(server.log):find("longshore: stopped", 1, true))
+    assert.same({}, server:nginx_pids())
+
+    local token, credentials = server.token, support.read_file(server.data .. "/diskstore-credentials")
+    server:start()
+    assert.equal(token, server.token)
+    assert.equal(credentials, support.read_file(server.data .. "/diskstore-credentials"))
+    assert.equal("hello", get_file(server, "kept.bin"))
+    assert.equal(0, server:stop("sigint"))
+  end)
+
+  it("starts again after everything was killed, and after only itself was", function()
+    local server = serve.start()
+    assert.equal(200, put_file(server, "a", "before").status)
+    server:kill()
+    server:start()
+    assert.equal("before", get_file(server, "a"))
+    -- Now nginx outlives it, and still has the ports.
+    server.process:kill("sigkill")
+    server.process:wait(5)
+    assert.truthy(#server:nginx_pids() >= 4)
+    assert.equal(200, info(server).status)
+    server:start()
+    assert.equal("before", get_file(server, "a"))
+    assert.equal(4, #server:nginx_pids())
+    assert.equal(0, server:stop())
+    assert.same({}, server:nginx_pids())
+  end)
+
+  it("starts an nginx again that was killed, with or without its workers", function()
+    local server = serve.start()
+    assert.equal(200, put_file(server, "a", "content").status)
+    local masters = {}
+    for _, name in ipairs { "broker", "diskstore" } do
+      local pid = tonumber(support.read_file(server.data .. "/run/" .. name .. "/nginx.pid"))
+      masters[name] = pid
+      uv.kill(pid, "sigkill")
+    end
+    assert.truthy(support.wait_until(function()
+      local up = socket.connect("127.0.0.1", server.port) and socket.connect("127.0.0.1", server.store_port)
+      if not up then return false end
+      for name, old in pairs(masters) do
+        local pid = tonumber((support.read_file(server.data .. "/run/" .. name .. "/nginx.pid")))
+        if not pid or pid == old then return false end
+      end
+      return true
+    end, 10))
+    assert.equal("content", get_file(server, "a"))
+    assert.equal(4, #server:nginx_pids())
+    assert.truthy(support.read_file(server.log):find("starting it again", 1, true))
+    assert.equal(0, server:stop())
+  end)
+
+  it("lets a request in flight finish when it is told to stop", function()
+    local server = serve.start()
+    local connection = assert(socket.connect("127.0.0.1", server.port))
+    connection:settimeout(20)
+    local content = ("x"):rep(3000000)
+    local body = '--b\r\nContent-Disposition: form-data; name="file"; filename="late.txt"\r\n\r\n' .. content
+      .. "\r\n--b--\r\n"
+    connection:send(("POST /v0.5/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"
+      .. "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: %d\r\n\r\n"):format(server.token, #body))
+    connection:send(body:sub(1, 1000000))
+    socket.sleep(0.2)
+    server.process:kill("sigterm")
+    socket.sleep(0.5)
+    connection:send(body:sub(1000001))
+    local response = assert(http.read(connection, "POST"))
+    assert.equal(200, response.status, response.body)
+    assert.equal("late.txt", json.decode(response.body).file_id)
+    assert.equal(0, server.process:wait(20))
+  end)
+
+  it("refuses a folder that another one uses, and leaves that alone", function()
+    local server = serve.start()
+    support.write_file(server.data .. "/spool/0000000001", "in flight")
+    local code, text = run { "--data", server.data, "--listen", "127.0.0.1:" .. support.free_port(),
+      "--store-listen", "127.0.0.1:" .. support.free_port() }
+    assert.equal(1, code)
+    assert.truthy(text:find("another longshore serve (process " .. server.process.pid .. ")", 1, true), text)
+    assert.equal("in flight", support.read_file(server.data .. "/spool/0000000001"))
+    assert.equal(200, info(server).status)
+    server:stop()
+  end)
+
+  it("says whose place is taken, before it starts anything", function()
+    local port = support.free_port()
+    local squatter = assert(socket.bind("127.0.0.1", port))
+    local data = support.tmpdir() .. "/d"
+    local code, text = run { "--data", data, "--listen", "127.0.0.1:" .. port,
+      "--store-listen", "127.0.0.1:" .. support.free_port() }
+    assert.equal(1, code)
+    assert.truthy(text:find("broker.listen: another program listens on 127.0.0.1:" .. port, 1, true), text)
+    code, text = run { "--data", data, "--listen", "127.0.0.1:" .. support.free_port(),
+      "--store-listen", "127.0.0.1:" .. port }
+    assert.equal(1, code)
+    assert.truthy(text:find("diskstore.listen: another program", 1, true), text)
+    squatter:close()
+    code, text = run { "--data", data, "--listen", "192.0.2.1:" .. port }
+    assert.equal(1, code)
+    assert.truthy(text:find("not an address of this machine", 1, true), text)
+  end)
+
+  it("names mistakes in the configuration and on the command line", function()
+    local dir = support.tmpdir()
+    local function with(config)
+      return run { "--data", dir .. "/d", "--config", support.write_file(dir .. "/c.lua", config) }
+    end
+    for config, words in pairs {
+      ["return { broker = { lisen = 'x' } }"] = "broker.lisen: is not a known key; did you mean broker.listen?",
+      ["return {"] = "is not valid Lua",
+      ["return { nginx = { binary = '/nonexistent/nginx' } }"] = "nginx.binary: there is no /nonexistent/nginx",
+      ["return { nginx = { modules = { '/nonexistent.so' } } }"] = "nonexistent.so",
+      ["return { nginx = { lua_cpath = '/nonexistent/?.so' } }"] = "longshore.core",
+      ["return { buckets = { default = { profile = 'nosuch', bucket = 'b', access_key = 'a', secret_key = 'b' } } }"]
+        = "buckets.default.profile: nosuch is none of",
+      ["return { buckets = { default = { profile = 'minio', bucket = 'b', access_key = 'a', secret_key = 'b' } } }"]
+        = "buckets.default.endpoint",
+      ["return { policy = { layout = 'constant' } }"] = "policy.layout",
+      ["return { broker = { tls = { certificate = 'no.pem', key = 'no.key' } } }"] = "broker.tls.certificate",
+    } do
+      local code, text = with(config)
+      assert.equal(1, code, text)
+      assert.truthy(text:find(words, 1, true), text)
+    end
+    local code, text = run { "--listen", "8080", "--data", dir .. "/d" }
+    assert.equal(1, code)
+    assert.truthy(text:find("broker.listen: host:port is expected", 1, true), text)
+    code = run { "--no-such-option" }
+    assert.equal(2, code)
+    code, text = run { "--data", "/proc/nothing" }
+    assert.equal(1, code)
+    assert.truthy(text:find("/proc/nothing", 1, true), text)
+  end)
+
+  it("is silent with --quiet", function()
+    local port, dir = support.free_port(), support.tmpdir()
+    local process = support.spawn(support.lua, { stdout = dir .. "/out", args = {
+      support.root .. "/lua/longshore/cli/main.lua", "serve", "--quiet", "--data", dir .. "/d",
+      "--listen", "127.0.0.1:" .. port, "--store-listen", "127.0.0.1:" .. support.free_port() } })
+    assert.truthy(support.wait_port(port, 20))
+    assert.equal(401, http.request({ url = ("http://127.0.0.1:%d/v0.5/files/info"):format(port) }).status)
+    process:kill("sigterm")
+    assert.equal(0, process:wait(20))
+    assert.equal("longshore: stopping\n", (support.read_file(dir .. "/out"):gsub("longshore: stopping\n$", "%0")))
+  end)
+
+  local as_root = root and it or pending
+
+  as_root("runs as a user without rights, and as root for the folder's owner", function()
+    local dir = support.tmpdir()
+    support.run("chmod 755 " .. dir .. " && install -d -o nobody -g nogroup " .. dir .. "/data")
+    local server = serve.start { data = dir .. "/data" }
+    assert.equal(200, put_file(server, "a", "content").status)
+    local _, users = support.run("ps -o user= -p " .. table.concat(server:nginx_pids(), ","))
+    assert.truthy(users:find("nobody"), users)
+    assert.equal(0, server:stop())
+    local _, owners = support.run("find " .. dir .. "/data ! -user nobody")
+    assert.equal("", owners)
+    -- The same folder, now without root.
+    local process = support.spawn("/usr/bin/setpriv", { stdout = "/dev/null", args = { "--reuid=nobody",
+      "--regid=nogroup", "--clear-groups", "/usr/bin/" .. support.lua, (unpack or table.unpack)(server:command()) } }) -- luacheck: ignore
+    assert.truthy(support.wait_until(function()
+      local ok, response = pcall(info, server)
+      return ok and response.status == 200
+    end, 20))
+    assert.equal("content", get_file(server, "a"))
+    process:kill("sigterm")
+    assert.equal(0, process:wait(20))
+  end)
+end)
