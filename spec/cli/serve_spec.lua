@@ -92,8 +92,7 @@ describe("longshore serve", function()
       uv.kill(pid, "sigkill")
     end
     assert.truthy(support.wait_until(function()
-      local up = socket.connect("127.0.0.1", server.port) and socket.connect("127.0.0.1", server.store_port)
-      if not up then return false end
+      if not (support.wait_port(server.port, 1) and support.wait_port(server.store_port, 1)) then return false end
       for name, old in pairs(masters) do
         local pid = tonumber((support.read_file(server.data .. "/run/" .. name .. "/nginx.pid")))
         if not pid or pid == old then return false end

@@ -72,7 +72,8 @@ local function http_lines(host, server)
     "keepalive_timeout 75s;",
     "keepalive_requests 100000;",
     "large_client_header_buffers 8 16k;",
-    "client_header_timeout 60s;",
+    -- Connections on which nothing was asked yet; a graceful stop waits for them.
+    "client_header_timeout 15s;",
     "client_body_timeout 60s;",
     "merge_slashes off;",
     "tcp_nodelay on;",

@@ -40,24 +40,29 @@ end
 -- @tparam table host see longshore.nginx.conf
 -- @treturn string
 function _M.render(config, host)
-  local broker = config.broker
+  local broker, of = config.broker, pools.of(config.broker)
   local server = {
     ("client_max_body_size %s;"):format(megabytes(broker.max_body)),
     -- The buffer is as large as the largest body: none is written to disk.
     ("client_body_buffer_size %s;"):format(megabytes(broker.max_body)),
-    "error_page 400 403 404 405 408 411 412 413 414 415 416 417 494 497 500 501 502 503 504 505 /.longshore-refused;",
-    "location = /.longshore-refused {",
-    "  internal;",
-    "  content_by_lua_block { require(\"longshore.nginx\").refused() }",
-    "}",
+    "error_page 400 403 404 405 408 411 412 413 414 415 416 417 500 501 502 503 504 505 /.longshore-refused;",
+    -- These two arrive as 400.
+    "error_page 494 /.longshore-refused-494;",
+    "error_page 497 /.longshore-refused-497;",
   }
+  for _, status in ipairs { "", "494", "497" } do
+    server[#server + 1] = ("location = /.longshore-refused%s {"):format(status == "" and "" or "-" .. status)
+    server[#server + 1] = "  internal;"
+    server[#server + 1] = ("  content_by_lua_block { require(\"longshore.nginx\").refused(%s) }"):format(status)
+    server[#server + 1] = "}"
+  end
   for _, line in ipairs(tunnel_locations(config)) do server[#server + 1] = line end
   server[#server + 1] = "location / {"
   server[#server + 1] = "  content_by_lua_block { require(\"longshore.nginx\").handle() }"
   server[#server + 1] = "}"
   return conf.render(host, {
     listen = broker.listen, tls = broker.tls, workers = broker.workers, log_level = config.log.level,
-    pools = pools.of(broker), body_folder = config.data .. "/spool", server = server,
+    pools = { of.requests, of.janitor }, body_folder = config.data .. "/spool", server = server,
     http = {
       ("init_by_lua_block { require(\"longshore.nginx\").setup { config = %s } }"):format(conf.quote(host.config)),
       "init_worker_by_lua_block { require(\"longshore.nginx\").start() }",

@@ -44,7 +44,15 @@ local function collect(ok, ...)
   return errors.fail("internal", why)
 end
 
+local function hold()
+  ngx.sleep(3600)
+end
+
 --- Runs a function of a module in a thread.
+--
+-- When nginx is told to stop it waits for what has a timer, and a request whose
+-- call is in a thread has none: it would be dropped, done or not. A light thread
+-- that sleeps meanwhile is its timer.
 -- @tparam string module
 -- @tparam string name
 -- @param ... data
@@ -54,9 +62,10 @@ end
 function methods:run(module, name, ...)
   local ok, err = enter(self)
   if not ok then return nil, err end
-  local permits = self.permits
+  local permits, timer = self.permits, ngx.thread.spawn(hold)
   local function leave(called, ...)
     permits:post(1)
+    ngx.thread.kill(timer)
     if not called then error((...), 0) end
     return collect(...)
   end

@@ -14,6 +14,7 @@
 -- @module longshore.nginx
 local cors = require "longshore.http.cors"
 local errors = require "longshore.errors"
+local gate = require "longshore.nginx.gate"
 local registry = require "longshore.service.registry"
 local requests = require "longshore.http.request"
 local router = require "longshore.http.router"
@@ -22,8 +23,7 @@ local pools = require "longshore.nginx.pools"
 
 local _M = {}
 
--- The pool of threads that the configuration declares.
-_M.pool = pools.names.requests
+local WORKER = "longshore.nginx.worker"
 
 local state
 
@@ -44,14 +44,17 @@ function _M.setup(options)
   end
   state = {
     path = options.config, broker = config.broker, tunnels = router.new(tunnels), cors = cors.new(config.cors),
-    waiting = 0,
   }
 end
 
 local function per_worker()
   if not state then error("call require('longshore.nginx').setup{config=...} in init_by_lua_block", 0) end
-  if not state.permits then
-    state.permits = assert(require("ngx.semaphore").new(state.broker.threads))
+  if not state.gates then
+    state.gates = {}
+    for kind, pool in pairs(pools.of(state.broker)) do
+      state.gates[kind] = gate.new { pool = pool.name, permits = pool.vms, queue = state.broker.queue,
+        seconds = state.broker.queue_seconds }
+    end
   end
   return state
 end
@@ -70,43 +73,17 @@ local function log_line(line)
   ngx.log(levels[line.level] or ngx.INFO, (errors.redact(table.concat(words, " ")):gsub("%c", " ")))
 end
 
-local function busy(text)
-  return errors.fail("busy", text, { retry_after = 1 })
-end
-
--- Takes a permit, waiting for one in a queue of bounded length and time.
-local function enter(self)
-  local permits = self.permits
-  if permits:wait(0) then return true end
-  if self.waiting >= self.broker.queue then return busy("too many requests are waiting") end
-  self.waiting = self.waiting + 1
-  local ok = permits:wait(self.broker.queue_seconds)
-  self.waiting = self.waiting - 1
-  if not ok then return busy("the request waited too long for its turn") end
-  return true
-end
-
--- Runs a function of longshore.nginx.worker in a thread. Returns its result
--- (false for none), or nil and an error.
-local function run(pool, name, ...)
-  local ok, result, lines = ngx.run_worker_thread(pool, "longshore.nginx.worker", name, ...) -- luacheck: ignore 143
-  if not ok then
-    local why = tostring(result)
-    ngx.log(ngx.ERR, "worker thread: ", errors.redact(why))
-    if why:find("no available Lua vm", 1, true) then return busy("too many requests are being handled") end
-    return errors.fail("internal", "a worker thread failed")
+-- Calls the worker module in a thread: its result (false for none), or nil and
+-- an error. What it logged is logged.
+local function run(self, kind, name, ...)
+  local result, lines = self.gates[kind]:run(WORKER, name, ...)
+  if result ~= nil then
+    for _, line in ipairs(lines) do log_line(line) end
+    return result
   end
-  for _, line in ipairs(lines or {}) do log_line(line) end
-  return result
-end
-
-local function run_queued(self, name, ...)
-  local ok, err = enter(self)
-  if not ok then return nil, err end
-  local called, result, why = pcall(run, _M.pool, name, ...)
-  self.permits:post(1)
-  if not called then error(result, 0) end
-  return result, why
+  if lines.code == "busy" then return nil, lines end
+  ngx.log(ngx.ERR, "worker thread: ", (errors.redact(lines.message):gsub("%c", " ")))
+  return errors.fail("internal", "a worker thread failed")
 end
 
 local function collect()
@@ -155,11 +132,11 @@ local function answer(self, request)
   local err
   if self.tunnels:match(request.method, request.path) then
     local refusal
-    refusal, err = run_queued(self, "admit", self.path, request)
+    refusal, err = run(self, "requests", "admit", self.path, request)
     if refusal or err then return refusal, err end
   end
   read_body(request)
-  return run_queued(self, "handle", self.path, request)
+  return run(self, "requests", "handle", self.path, request)
 end
 
 --- Handles the current request; the content handler.
@@ -185,8 +162,9 @@ local refusals = {
 
 --- Gives nginx's own refusals the shape of the service; the handler of the
 -- location that `error_page` names.
-function _M.refused()
-  local row = refusals[ngx.status]
+-- @tparam[opt] number status where nginx says another one
+function _M.refused(status)
+  local row = refusals[status or ngx.status]
   if not row then
     row = ngx.status >= 500 and { "internal", "nginx failed" }
       or { "unsupported", "the request is not possible here", { status = ngx.status } }
@@ -202,7 +180,7 @@ end
 local function janitor_turn(premature, self)
   if premature or self.cleaning then return end
   self.cleaning = true
-  local ok, err = pcall(run, pools.names.janitor, "janitor", self.path)
+  local ok, err = pcall(run, self, "janitor", "janitor", self.path)
   self.cleaning = false
   if not ok then ngx.log(ngx.ERR, "janitor: ", errors.redact(tostring(err))) end
 end

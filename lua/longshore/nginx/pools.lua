@@ -9,15 +9,13 @@
 -- @module longshore.nginx.pools
 local _M = {}
 
-_M.names = { requests = "longshore", janitor = "longshore_janitor" }
-
 --- The pools of a configuration.
 -- @tparam table broker `config.broker`
--- @treturn table list of `{name=, threads=, max_queue=, vms=}`
+-- @treturn table `requests` and `janitor`: `{name=, threads=, max_queue=, vms=}`
 function _M.of(broker)
   return {
-    { name = _M.names.requests, threads = broker.threads, max_queue = 65536, vms = broker.threads },
-    { name = _M.names.janitor, threads = 1, max_queue = 64, vms = 1 },
+    requests = { name = "longshore", threads = broker.threads, max_queue = 65536, vms = broker.threads },
+    janitor = { name = "longshore_janitor", threads = 1, max_queue = 64, vms = 1 },
   }
 end
 

@@ -77,9 +77,14 @@ function _M.janitor(path)
   local report
   if app then report, err = app:janitor() end
   if report then
-    local busy = false
-    for _, count in pairs(report) do busy = busy or (type(count) == "number" and count > 0) end
-    log(busy and "info" or "debug", "janitor", report)
+    local busy, counts = false, {}
+    for name, count in pairs(report) do
+      if type(count) == "number" then
+        counts[name] = count
+        busy = busy or (count > 0 and name ~= "pending")
+      end
+    end
+    log(busy and "info" or "debug", "janitor", counts)
   else
     log("error", "janitor: " .. tostring(errors.from(err)))
   end
