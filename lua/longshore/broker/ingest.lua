@@ -28,7 +28,8 @@ local function send(self, row, file)
     if digest.bytes ~= length then
       return errors.fail("changed", "the spooled file became shorter while it was sent")
     end
-    local crc, sent = digest.crc32c, nil
+    local crc = digest.crc32c
+    local sent
     sent, err = provider:put_part {
       key = row.key, upload_id = row.provider_upload_id, number = number, file = range, md5 = digest.md5,
     }
