@@ -47,7 +47,8 @@ describe("the rockspec", function()
   else
     it("installs the module for LuaJIT", function()
       local tree = make("5.1", "LUA_INCDIR=/usr/include/luajit-2.1")
-      local code, out = support.run(("cd / && env LUA_PATH='%s/share/lua/5.1/?.lua;;' LUA_CPATH='%s/lib/lua/5.1/?.so;;' "
+      local code, out = support.run(("cd / && "
+        .. "env LUA_PATH='%s/share/lua/5.1/?.lua;;' LUA_CPATH='%s/lib/lua/5.1/?.so;;' "
         .. "luajit -e 'print((\"%%08x\"):format(require(\"longshore.core\").crc32c(\"123456789\")))'")
         :format(tree, tree))
       assert.equal(0, code, out)

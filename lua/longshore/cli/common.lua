@@ -30,10 +30,11 @@ function _M.print(format, ...)
   _M.out((select("#", ...) > 0 and format:format(...) or format) .. "\n")
 end
 
---- Prints one value as a line of JSON.
+--- Prints one value as a line of JSON, at once: a program may be waiting.
 function _M.print_json(value)
   json = json or require "longshore.json"
   _M.out(json.encode(value) .. "\n")
+  io.stdout:flush()
 end
 
 --- Stops the command: the command line is wrong. Exit code 2.

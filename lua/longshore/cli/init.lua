@@ -27,6 +27,7 @@ local _M = {}
 -- so that help loads none of them.
 _M.commands = {
   { "put", "upload files and folders, in parallel parts, resumable" },
+  { "get", "read a file back, in parallel ranges, checked" },
   { "serve", "run a broker and a disk store on this machine" },
   { "presign", "print a presigned URL for a bucket" },
   { "crc32c", "print or check the CRC32C of files" },
@@ -58,6 +59,7 @@ Exit codes: 0 all done, 1 some or all failed, 2 wrong usage, 3 interrupted
 Examples:
   longshore serve
   longshore put video.mp4 http://127.0.0.1:8080
+  longshore get fil_... http://127.0.0.1:8080 -o video.mp4
   longshore put photos/ s3://bucket/2026/ --endpoint https://s3.example.com
   longshore presign GET s3://bucket/key --expires 1h]]
   return table.concat(lines, "\n") .. "\n"

@@ -2,6 +2,7 @@
 --
 -- Room: cli.
 -- @module longshore.cli.put
+local access = require "longshore.cli.access"
 local bucket = require "longshore.cli.bucket"
 local common = require "longshore.cli.common"
 local core = require "longshore.core"
@@ -28,8 +29,6 @@ After an interruption - Ctrl-C, a lost network, kill -9 - the same command sends
 only what is missing. A file that has changed since is uploaded from the start.]],
 }
 
-local SERVICES = { "newton", "geolens" }
-
 --- Adds the options.
 function _M.configure(parser)
   parser:usage "Usage: longshore put [OPTION...] FILE... URL"
@@ -53,13 +52,7 @@ function _M.configure(parser)
     parser:flag("--no-journal"):description "Remember nothing; an interrupted upload starts over.",
     parser:flag("--restart"):description "Do not resume: abort what was interrupted and start over."
   )
-  parser:group("Brokers",
-    parser:option("--token"):argname("TOKEN")
-      :description "Better in LONGSHORE_TOKEN: others cannot see it in the list of processes.",
-    parser:option("--token-file"):argname("PATH"):description "A file with the token in its first line.",
-    parser:option("--service"):argname("NAME"):choices(SERVICES):default "newton"
-      :description "Which API the broker is asked in."
-  )
+  parser:group("Brokers", common.unpack(access.configure(parser)))
   parser:group("Datasets (--service geolens)",
     parser:option("--dataset"):argname("ID")
       :description "Replace this dataset's content (or give its URL); default: a new dataset.",
@@ -100,19 +93,6 @@ end
 ---------------------------------------------------------------------------
 -- what the command line says
 
-local function token_of(args)
-  if args.token and args.token_file then common.usage "--token and --token-file: one of them" end
-  if args.token then return args.token end
-  if args.token_file then
-    local file, why = io.open(args.token_file, "r")
-    if not file then common.usage("--token-file: " .. why) end
-    local line = file:read("*l")
-    file:close()
-    return (line or ""):match("^%s*(.-)%s*$")
-  end
-  return os.getenv "LONGSHORE_TOKEN"
-end
-
 local function metadata_of(args)
   if #args.metadata == 0 then return nil end
   local metadata = {}
@@ -151,8 +131,7 @@ local function driver_of(url, args)
   end
   refuse(args, { "endpoint", "region", "profile", "path-style", "part-size", "threshold", "no-clobber", "metadata" },
     "is for buckets (s3://...)")
-  return require("longshore.service." .. args.service .. ".client").new { url = url, token = token_of(args),
-    dataset = args.dataset, title = args.title, visibility = args.visibility }
+  return access.driver(url, args, { dataset = args.dataset, title = args.title, visibility = args.visibility })
 end
 
 local function items_of(args, paths)

@@ -41,6 +41,8 @@
 -- * `answer(driver, session, part, event)`: reads the answer to a part itself
 --   (308 of a resumable session, a service without ETags): true, token | nil,
 --   err. Optional; nil alone leaves it to the uploader.
+-- * `download(driver, id)`: where a file can be read: {url, headers, expires_at,
+--   name, size, crc32c}, or nil, err. Optional; called again for a fresh URL.
 --
 -- A session is a table of the driver's own with:
 --

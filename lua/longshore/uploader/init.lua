@@ -25,6 +25,7 @@
 local calls = require "longshore.uploader.calls"
 local clocks = require "longshore.clock"
 local core = require "longshore.core"
+local download = require "longshore.uploader.download"
 local drivers = require "longshore.uploader.driver"
 local errors = require "longshore.errors"
 local gate = require "longshore.uploader.gate"
@@ -247,6 +248,25 @@ end
 function methods:put(item)
   local outcome = self:put_many({ item })[1]
   return outcome.result, outcome.err
+end
+
+--- Reads a file back: ranges in parallel, checked, put into place when whole.
+-- @tparam table item `id` (the driver's: a file id, a key), `path` (default:
+-- the file's own name, in the current folder), `overwrite`,
+-- `on_progress(received, size)`
+-- @treturn[1] table {path, bytes, crc32c, compared = "crc32c" or "size", seconds}
+-- @return[2] nil
+-- @treturn[2] table err
+function methods:get(item)
+  assert(not self.closed, "the uploader is closed")
+  assert(type(item.id) == "string", "id: string expected")
+  if not self.driver.download then
+    return errors.fail("unsupported", self.driver.name .. " offers no download")
+  end
+  return self.loop:run(download.run, self.hub, {
+    path = item.path, overwrite = item.overwrite, on_progress = item.on_progress,
+    source = function() return self.driver:download(item.id) end,
+  }, self.parallel)
 end
 
 --- Closes the connections.

@@ -304,4 +304,12 @@ function methods:abort(session)
   return call(self, "abort_multipart", { key = state.key, upload_id = session.id, until_empty = true })
 end
 
+--- @see longshore.uploader.driver
+function methods:download(id)
+  local target, err = self.provider:sign_get { key = id, expires = self.expires }
+  if not target then return nil, err end
+  target.name = id
+  return target
+end
+
 return _M

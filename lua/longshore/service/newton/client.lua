@@ -374,4 +374,29 @@ function methods:abort(session)
   return nil, err
 end
 
+--- @see longshore.uploader.driver
+function methods:download(id)
+  local file, err = call(self, "looking at the file", "/files/metadata/" .. core.uri_encode(id))
+  if not file then return nil, err end
+  local response
+  response, err = self.transport { method = "GET", url = self.destination .. "/files/download/" .. core.uri_encode(id),
+    headers = self.headers, retry = "safe" }
+  if not response then return nil, err end
+  local location = response.headers.location
+  if response.status < 300 or response.status > 399 then
+    if response.status >= 400 then return nil, calls.error(response, "asking for the file") end
+    return errors.fail("unsupported", "the service sends the file itself instead of saying where it is")
+  end
+  if not location or not location:find("^https?://") then
+    return errors.fail("store", "the service's answer does not say where the file is")
+  end
+  -- The URL carries its own permission; the token stays between us and the service.
+  local attributes = type(file.file_attributes) == "table" and file.file_attributes or {}
+  return {
+    url = location, headers = {}, name = file.file_name or file.file_id,
+    size = is_count(file.num_bytes) and file.num_bytes or nil,
+    crc32c = type(attributes.crc32c) == "string" and core.crc32c_from_base64(attributes.crc32c) or nil,
+  }
+end
+
 return _M

@@ -1,0 +1,54 @@
+--- Options of the commands that talk to a service: which, and as whom.
+--
+-- Room: cli.
+-- @module longshore.cli.access
+local common = require "longshore.cli.common"
+
+local _M = {}
+
+--- The services that have a client driver (`longshore.service.NAME.client`).
+_M.services = { "newton", "geolens" }
+
+--- Adds --token, --token-file, --service.
+-- @tparam table parser
+-- @treturn table the options, for a group
+function _M.configure(parser)
+  return {
+    parser:option("--token"):argname("TOKEN")
+      :description "Better in LONGSHORE_TOKEN: others cannot see it in the list of processes.",
+    parser:option("--token-file"):argname("PATH"):description "A file with the token in its first line.",
+    parser:option("--service"):argname("NAME"):choices(_M.services):default "newton"
+      :description "Which API the broker is asked in.",
+  }
+end
+
+--- The token, from --token, --token-file or LONGSHORE_TOKEN.
+-- @tparam table args
+-- @treturn ?string
+function _M.token(args)
+  if args.token and args.token_file then common.usage "--token and --token-file: one of them" end
+  if args.token then return args.token end
+  if args.token_file then
+    local file, why = io.open(args.token_file, "r")
+    if not file then common.usage("--token-file: " .. why) end
+    local line = file:read("*l")
+    file:close()
+    return (line or ""):match("^%s*(.-)%s*$")
+  end
+  return os.getenv "LONGSHORE_TOKEN"
+end
+
+--- The driver of a service.
+-- @tparam string url
+-- @tparam table args
+-- @tparam[opt] table more what this service's driver takes besides
+-- @treturn[1] table driver
+-- @return[2] nil
+-- @treturn[2] table err
+function _M.driver(url, args, more)
+  local options = { url = url, token = _M.token(args) }
+  for key, value in pairs(more or {}) do options[key] = value end
+  return require("longshore.service." .. args.service .. ".client").new(options)
+end
+
+return _M
