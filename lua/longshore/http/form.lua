@@ -39,20 +39,21 @@ local function string_source(text)
   }
 end
 
--- The offset of the first `needle` at or after `from`, or nil.
+-- The offset of the first `needle` at or after `from`, or nil. Chunks are
+-- searched as they are read; only the seam between two of them is put together.
 local function seek(source, needle, from)
   local keep = #needle - 1
-  local window, start = "", from
+  local tail, start = "", from
   while true do
-    local chunk = source.read(start + #window, CHUNK)
+    local chunk = source.read(start, CHUNK)
+    local seam = tail .. chunk:sub(1, keep)
+    local at = seam:find(needle, 1, true)
+    if at then return start - #tail + at - 1 end
     if chunk == "" then return nil end
-    window = window .. chunk
-    local at = window:find(needle, 1, true)
+    at = chunk:find(needle, 1, true)
     if at then return start + at - 1 end
-    local drop = #window - keep
-    if drop > 0 then
-      window, start = window:sub(drop + 1), start + drop
-    end
+    tail = #chunk >= keep and chunk:sub(-keep) or (tail .. chunk):sub(-keep)
+    start = start + #chunk
   end
 end
 
