@@ -124,7 +124,8 @@ end
 --- Sends a signed request: method, path (as the signer takes it: not encoded),
 -- query, headers, body; `unsigned` sends more headers that are not signed,
 -- `key`/`secret`/`region`/`time` sign as somebody else, `anonymous` not at all,
--- `presign` (seconds) signs in the query, `change(headers, target)` may tamper.
+-- `presign` (seconds) signs in the query, `change(headers, target)` may tamper,
+-- `send_as` sends with another method than was signed.
 function methods:send(request)
   local method, body = request.method or "GET", request.body or ""
   local host = ("127.0.0.1:%d"):format(self.port)
@@ -163,7 +164,7 @@ function methods:send(request)
   for name, value in pairs(request.unsigned or {}) do out[name:lower()] = value end
   if sends_body and not out["content-length"] then out["content-length"] = ("%d"):format(#body) end
   if request.change then target = request.change(out, target) or target end
-  local lines = { ("%s %s HTTP/1.1"):format(method, target), "host: " .. host, "connection: close" }
+  local lines = { ("%s %s HTTP/1.1"):format(request.send_as or method, target), "host: " .. host, "connection: close" }
   for name, value in pairs(out) do
     if name ~= "host" then lines[#lines + 1] = name .. ": " .. value end
   end
@@ -200,6 +201,48 @@ function _M.start(options)
     host = host, config = config,
   }, mt)
   return self:launch()
+end
+
+local plain_methods = {}
+local plain_mt = { __index = plain_methods }
+
+--- Does a request without HTTP: method, target (raw), headers, body. Returns
+-- the response (its body whole, wherever the bytes are), or nil and the fault.
+function plain_methods:call(method, target, headers, body)
+  local op, why = require("longshore.diskstore.request").parse(method, target, headers or {})
+  if not op then return nil, why end
+  if body and body ~= "" then
+    op.spooled = self.folder .. "/spool/" .. core.hex(core.random(8))
+    support.write_file(op.spooled, body)
+  end
+  op.length = #(body or "")
+  local response
+  response, why = self.store:handle(op)
+  if op.spooled then os.remove(op.spooled) end
+  if not response then return nil, why end
+  local range = response.range or { first = 0, last = (response.length or 0) - 1 }
+  if response.file then
+    response.body = support.read_file(self.folder .. "/" .. response.file):sub(range.first + 1, range.last + 1)
+  elseif response.parts then
+    local pieces, at = {}, range.first
+    while at <= range.last do
+      pieces[#pieces + 1] = assert(self.store:read(response.parts, at, range.last - at + 1))
+      at = at + #pieces[#pieces]
+    end
+    response.body = table.concat(pieces)
+  end
+  return response
+end
+
+--- A store in a folder under /tmp without nginx: {store=, folder=, call()}.
+-- Options are those of longshore.diskstore.new, with durable=false, min_part=1
+-- and the bucket "longshore".
+function _M.plain(options)
+  local given = { folder = support.tmpdir() .. "/objects", durable = false, min_part = 1 }
+  for name, value in pairs(options or {}) do given[name] = value end
+  local store = require("longshore.diskstore").new(given)
+  assert(store:prepare { "longshore" })
+  return setmetatable({ store = store, folder = given.folder }, plain_mt)
 end
 
 return _M

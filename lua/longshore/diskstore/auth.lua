@@ -32,8 +32,8 @@ local function time_text(seconds)
 end
 
 -- The core's error in S3's words.
-local function translate(self, err, parsed, now)
-  local query = parsed and parsed.form == "query"
+local function translate(self, request, err, parsed, now)
+  local query = request.target:find("[?&]X%-Amz%-") ~= nil and not request.headers.authorization
   if err.code == "signature_mismatch" then
     local details = {
       { "AWSAccessKeyId", parsed.access_key },
@@ -97,13 +97,13 @@ end
 -- @return[2] nil
 -- @treturn[2] table fault
 function methods:verify(request)
+  if other_mechanism(request) then
+    return fault.fail("InvalidRequest", "The authorization mechanism you have provided is not supported. "
+      .. "Please use AWS4-HMAC-SHA256.")
+  end
   local parsed, err = core.sigv4_parse(request)
-  if not parsed then return nil, translate(self, err) end
+  if not parsed then return nil, translate(self, request, err) end
   if parsed.form == "none" then
-    if other_mechanism(request) then
-      return fault.fail("InvalidRequest", "The authorization mechanism you have provided is not supported. "
-        .. "Please use AWS4-HMAC-SHA256.")
-    end
     return fault.fail("AccessDenied", "Anonymous requests are not allowed.")
   end
   local row = self.known[parsed.access_key]
@@ -114,7 +114,7 @@ function methods:verify(request)
   local ok
   ok, err = core.sigv4_verify(request, { secret_key = row.secret_key, session_token = row.session_token, now = now,
     skew = SKEW, region = self.region, service = "s3" })
-  if not ok then return nil, translate(self, err, parsed, now) end
+  if not ok then return nil, translate(self, request, err, parsed, now) end
   local payload, why = payload_of(request, parsed)
   if not payload then return nil, why end
   return { access_key = parsed.access_key, payload_hash = payload }

@@ -28,6 +28,8 @@ function _M.render(config, host)
     pools = list, body_folder = disk.folder .. "/spool",
     http = {
       "lua_shared_dict longshore_diskstore 4m;",
+      -- Named in a format, the id is made once for a request.
+      "log_format longshore_request \"$request_id\";",
       -- A header is metadata: no name of one is dropped or changed.
       "underscores_in_headers on;",
       "ignore_invalid_headers off;",

@@ -39,6 +39,8 @@ local METHODS = { "GET", "HEAD", "PUT", "POST", "DELETE" }
 local EXPOSED = "ETag, Content-Length, Content-Range, Accept-Ranges, Last-Modified, x-amz-checksum-crc32c, "
   .. "x-amz-checksum-type, x-amz-request-id, x-amz-mp-parts-count"
 
+local conditional = { "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range" }
+
 -- Operations that read a whole body have threads of their own: checking 5 GiB
 -- must not keep a HEAD waiting.
 local heavy = { put_object = true, upload_part = true, upload_part_copy = true }
@@ -90,7 +92,8 @@ local function run(self, kind, name, ...)
 end
 
 local function set_headers(headers)
-  for name, value in pairs(headers) do ngx.header[name] = value end
+  -- nginx leaves a header without value out; a blank is no value, too.
+  for name, value in pairs(headers) do ngx.header[name] = value == "" and " " or value end
 end
 
 -- Sends an answer that is in memory.
@@ -148,8 +151,8 @@ end
 local function precheck(self, op)
   if op.body ~= "data" then return true end
   local shared = ngx.shared[_M.dictionary]
-  local conditional = op.headers["if-match"] or op.headers["if-none-match"]
-  local plain = op.name == "put_object" and not conditional
+  local asks = op.headers["if-match"] or op.headers["if-none-match"]
+  local plain = op.name == "put_object" and not asks
   if plain and shared:get("bucket:" .. op.bucket) then return true end
   local result, why = run(self, "light", "precheck", self.store, op)
   if not result then return nil, why end
@@ -188,6 +191,9 @@ function _M.access()
     refuse(why)
     return done()
   end
+  -- nginx's own filters would act on these a second time, and on the answers to
+  -- writes: a PUT with If-None-Match that made an object would get 304.
+  for _, name in ipairs(conditional) do ngx.req.clear_header(name) end
   ngx.ctx.op = op
 end
 
@@ -223,12 +229,7 @@ local function send_parts(self, response)
   return ngx.eof()
 end
 
--- Headers that nginx's own filters would act on (a PUT with If-None-Match that
--- made an object would get 304, because the answer has an ETag); they have been.
-local conditional = { "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range" }
-
 local function respond(self, response)
-  for _, name in ipairs(conditional) do ngx.req.clear_header(name) end
   if response.file then
     local range = response.range
     if range then
