@@ -203,6 +203,12 @@ function _M.start(options)
   return self:launch()
 end
 
+--- A client of one that runs elsewhere, for a process of its own: only `send`
+-- and `raw`. Takes port, access_key, secret_key, region.
+function _M.client(where)
+  return setmetatable(where, mt)
+end
+
 local plain_methods = {}
 local plain_mt = { __index = plain_methods }
 

@@ -33,10 +33,11 @@ end
 --- Reads what the headers announce.
 -- @tparam table headers flat
 -- @tparam string payload_hash what was signed: hexadecimal SHA-256, UNSIGNED-PAYLOAD or nil
+-- @tparam[opt] boolean of_object the x-amz-checksum-* are not the body's but the object's (Complete)
 -- @treturn table expected: md5, payload (raw SHA-256), and crc32c, crc32, crc64nvme, sha1, sha256 as raw bytes
 -- @return[2] nil
 -- @treturn[2] table fault
-function _M.expected(headers, payload_hash)
+function _M.expected(headers, payload_hash, of_object)
   local expected = {}
   if headers["content-md5"] then
     expected.md5 = decode(headers["content-md5"], 16)
@@ -52,7 +53,7 @@ function _M.expected(headers, payload_hash)
     end
   end
   for header, value in pairs(headers) do
-    local name = header:match("^x%-amz%-checksum%-(.+)$")
+    local name = not of_object and header:match("^x%-amz%-checksum%-(.+)$")
     if name and not ignored[name] then
       if not lengths[name] then
         return fault.fail("NotImplemented",

@@ -63,12 +63,10 @@ function methods:admit(raw)
   op.access_key, op.payload_hash = who.access_key, who.payload_hash
   op.length, why = length_of(self, op)
   if not op.length then return nil, why end
-  if op.body == "data" or op.name == "complete_upload" or op.name == "delete_objects" then
+  if op.body then
     local expected
-    if op.name ~= "complete_upload" then
-      expected, why = checksums.expected(headers, op.payload_hash)
-      if not expected then return nil, why end
-    end
+    expected, why = checksums.expected(headers, op.payload_hash, op.name == "complete_upload")
+    if not expected then return nil, why end
   end
   if writes[op.name] then
     why = attributes.refuse(headers)

@@ -27,7 +27,7 @@ local _M = {}
 -- @return[2] nil
 -- @treturn[2] table fault
 function _M.digest(op)
-  local expected, why = checksums.expected(op.headers, op.payload_hash)
+  local expected, why = checksums.expected(op.headers, op.payload_hash, op.name == "complete_upload")
   if not expected then return nil, why end
   local digest
   if op.spooled then
