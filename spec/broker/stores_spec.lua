@@ -182,14 +182,17 @@ local function contract(start, profile, database)
     local folder = support.tmpdir()
     local file = support.write_file(folder .. "/settings.lua", ([[
       return {
-        store = require("longshore.json").decode(%q), part_size = %d, start_at = %.3f, action = %q, upload_id = %q, now = %s,
-        actor = { user = "ann", organization = "acme", tenant = "default", rights = { upload = true } },
+        store = require("longshore.json").decode(%q), part_size = %d, start_at = %.3f,
+        action = %q, upload_id = %q, now = %s,
+        actor = { user = "ann", organization = "acme", tenant = "default",
+          rights = { upload = true } },
         request = { parts = require("longshore.json").decode(%q) },
         provider = function(transport)
           return { profile = { base = %q, min_part = %d }, endpoint = %q, region = %q, bucket = %q,
             prefix = "broker-spec/", access_key = %q, secret_key = %q, transport = transport }
         end,
-      }]]):format(json.encode(where), PART, core.now() + 0.3, settings.action, settings.upload_id or "", settings.now or "nil",
+      }]]):format(json.encode(where), PART, core.now() + 0.3, settings.action, settings.upload_id or "",
+      settings.now or "nil",
       json.encode(json.array(settings.parts or {})), profile, PART, place.endpoint, place.region, place.bucket,
       place.access_key, place.secret_key))
     local running, said = {}, {}
