@@ -429,6 +429,7 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
         assert.equal("failed", event.type, "case " .. i)
         assert.equal("network", event.error.code, "case " .. i)
         assert.is_true(event.error.retryable)
+        assert.is_true(event.error.connected)
         assert.is_true(errors.is(event.error))
         assert.is_nil(event.error.message:find("c0ffee", 1, true))
       end
@@ -439,6 +440,7 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
       for _, url in ipairs { "http://no-such-host.invalid/", "http://127.0.0.1:" .. closed .. "/?Signature=c0ffee" } do
         local event = run_one(engine, { url = url })
         assert.equal("network", event.error.code)
+        assert.is_false(event.error.connected)
         assert.is_nil(event.error.message:find("c0ffee", 1, true))
       end
     end)

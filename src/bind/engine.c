@@ -201,6 +201,8 @@ static void push_event(lua_State *L, const lst_event *e)
     lsb_push_error(L, e->code, "%s", e->message);
     lua_pushboolean(L, e->retryable);
     lua_setfield(L, -2, "retryable");
+    lua_pushboolean(L, !e->unconnected);
+    lua_setfield(L, -2, "connected");
     lua_setfield(L, -2, "error");
   }
 }

@@ -121,6 +121,7 @@ typedef struct lst_event {
   const char *code;
   const char *message;     /* one line, no query string, no secret */
   bool retryable;
+  bool unconnected;        /* there was no connection: nothing has arrived */
 } lst_event;
 
 typedef struct lst_stats {

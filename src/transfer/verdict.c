@@ -67,10 +67,12 @@ static void timeout_error(CURL *easy, lst_job *job, const lst_options *o)
 
   if(seconds(easy, https ? CURLINFO_APPCONNECT_TIME_T :
              CURLINFO_CONNECT_TIME_T) == 0 && job->answer.status == 0 &&
-     !job->position)
+     !job->position) {
     lst_error_set(&job->error, "timeout", true,
                   "no connection within %g seconds: %s", o->connect_timeout,
                   job->target);
+    job->error.unconnected = true;
+  }
   else
     lst_error_set(&job->error, "timeout", true,
                   "not finished within %g seconds: %s", job->timeout,
@@ -92,6 +94,9 @@ static void curl_error(lst_slot *slot, lst_job *job, CURLcode result)
                 m->code ? m->retryable : true, "%s (%s): %s",
                 m->text ? m->text : "the transfer failed", detail,
                 job->target);
+  job->error.unconnected = result == CURLE_COULDNT_CONNECT ||
+    result == CURLE_COULDNT_RESOLVE_HOST ||
+    result == CURLE_COULDNT_RESOLVE_PROXY;
 }
 
 /* Whether the failure came after a final answer that explains it: the server
