@@ -49,7 +49,6 @@ function _M.signals(again)
       end
       got = name
     end)
-    handle:unref()
     handles[#handles + 1] = handle
   end
   return function()
