@@ -12,7 +12,7 @@ local service = require "longshore.service"
 local _M = {}
 
 local apps = {}
-local lines = {}
+local lines, request_id = {}, nil
 
 -- Plain data only: an error's metatable and a function would not travel.
 local function log(level, message, fields)
@@ -20,6 +20,7 @@ local function log(level, message, fields)
   for key, value in pairs(fields or {}) do
     plain[key] = type(value) == "table" and tostring(value) or value
   end
+  plain.request_id = plain.request_id or request_id
   lines[#lines + 1] = { level = level, message = message, fields = plain }
 end
 
@@ -36,7 +37,7 @@ end
 
 -- Calls a method of the application; its result, and what was logged.
 local function call(path, request, method)
-  lines = {}
+  lines, request_id = {}, request.id
   local app, err = app_for(path)
   local response
   if app then
@@ -72,7 +73,7 @@ end
 -- @treturn table report, or false
 -- @treturn table list of log lines
 function _M.janitor(path)
-  lines = {}
+  lines, request_id = {}, nil
   local app, err = app_for(path)
   local report
   if app then report, err = app:janitor() end

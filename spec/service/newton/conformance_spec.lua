@@ -9,13 +9,14 @@ local support = require "spec.support"
 local MiB = 1048576
 
 describe("newton over HTTP", function()
-  local server, tokens, other, reader
+  local server, tokens, other, tenant, reader
 
   setup(function()
     server = serve.start { config = "return { services = { newton = { part_size = 5 * MiB, form_max = 8 * MiB } } }" }
     local store = assert(require("longshore.store").open { type = "sqlite", path = server.data .. "/longshore.db" })
     tokens = require("longshore.broker.tokens").new { store = store }
     other = assert(tokens:create { user = "eve", organization = "other" }).token
+    tenant = assert(tokens:create { user = "eve", organization = "default", tenant = "other" }).token
     reader = assert(tokens:create { user = "rob", organization = "default", rights = { "read" } }).token
     store:close()
   end)
@@ -306,27 +307,33 @@ describe("newton over HTTP", function()
     assert.equal(before, snapshot())
   end)
 
-  it("hides every upload and file from other organizations", function()
+  it("hides every upload and file from other organizations and tenants", function()
     local content = "secret"
     local upload = initiate(#content)
     local parts = { { part_number = 1, part_token = put(upload.parts[1], content) } }
     local path = "uploads/" .. upload.upload_id
     local before = snapshot()
-    refused(call("POST", path .. "/parts/urls", { part_numbers = { 1 } }, other), 404, "upload_not_found")
-    refused(call("POST", path .. "/parts/checkpoint", { parts = parts }, other), 404, "upload_not_found")
-    refused(call("POST", path .. "/complete", { parts = parts }, other), 404, "upload_not_found")
-    refused(call("POST", path .. "/abort", "{}", other), 404, "upload_not_found")
+    for _, stranger in ipairs { other, tenant } do
+      refused(call("POST", path .. "/parts/urls", { part_numbers = { 1 } }, stranger), 404, "upload_not_found")
+      refused(call("POST", path .. "/parts/checkpoint", { parts = parts }, stranger), 404, "upload_not_found")
+      refused(call("POST", path .. "/complete", { parts = parts }, stranger), 404, "upload_not_found")
+      refused(call("POST", path .. "/abort", "{}", stranger), 404, "upload_not_found")
+    end
     assert.equal(before, snapshot())
     assert.equal(200, call("POST", path .. "/complete", { parts = parts }).status)
     before = snapshot()
     for _, id in ipairs { upload.file_uid, upload.file_name } do
-      refused(call("GET", "metadata/" .. id, nil, other), 404, "file_not_found")
-      refused(call("GET", "download/" .. id, nil, other), 404, "file_not_found")
-      refused(call("DELETE", "delete/" .. id, nil, other), 404, "file_not_found")
+      for _, stranger in ipairs { other, tenant } do
+        refused(call("GET", "metadata/" .. id, nil, stranger), 404, "file_not_found")
+        refused(call("GET", "download/" .. id, nil, stranger), 404, "file_not_found")
+        refused(call("DELETE", "delete/" .. id, nil, stranger), 404, "file_not_found")
+      end
       refused(call("DELETE", "delete/" .. id, nil, reader), 403, "forbidden")
     end
-    assert.same({}, call("GET", "metadata", nil, other).json)
-    assert.equal(0, call("GET", "info", nil, other).json.num_bytes)
+    for _, stranger in ipairs { other, tenant } do
+      assert.same({}, call("GET", "metadata", nil, stranger).json)
+      assert.equal(0, call("GET", "info", nil, stranger).json.num_bytes)
+    end
     assert.equal(before, snapshot())
     assert.equal(200, call("GET", "metadata/" .. upload.file_uid, nil, reader).status)
   end)
@@ -357,7 +364,7 @@ describe("newton over HTTP", function()
     for line in log:gmatch("broker error ([^\n]*)") do
       assert.truthy(line:find("client intended to send", 1, true), line)
     end
-    for _, secret in ipairs { server.token, other, reader,
+    for _, secret in ipairs { server.token, other, tenant, reader,
       support.read_file(server.data .. "/diskstore-credentials"):match("secret_key=(%S+)") } do
       assert.is_nil(log:find(secret, 1, true))
     end

@@ -166,8 +166,10 @@ function _M.first_token(config, owner)
     end
   end
   store:close()
-  if owner then
-    for _, suffix in ipairs { "", "-wal", "-shm" } do uv.fs_chown(config.store.path .. suffix, owner.uid, owner.gid) end
+  -- (SQLite gives the files beside it the same mode.)
+  for _, suffix in ipairs { "", "-wal", "-shm" } do
+    uv.fs_chmod(config.store.path .. suffix, RW)
+    if owner then uv.fs_chown(config.store.path .. suffix, owner.uid, owner.gid) end
   end
   return token, err
 end

@@ -1,0 +1,162 @@
+--- Direct-to-cloud uploads: the public face.
+--
+--     local longshore = require "longshore"
+--
+--     -- A URL that lets its holder do one thing with one object.
+--     local url = assert(longshore.presign { method = "PUT", url = "s3://bucket/key", expires = 900,
+--       endpoint = "https://s3.example.com", access_key = "...", secret_key = "..." })
+--
+--     -- A file to a broker, or straight to a bucket; in parallel parts, resumable.
+--     local result = assert(longshore.upload { path = "video.mp4", to = "http://127.0.0.1:8080", token = "ls_..." })
+--
+--     -- The broker itself, without nginx.
+--     local app = assert(longshore.app { data = "/var/lib/longshore" })
+--     local upload = assert(app.broker:initiate(actor, { service = "newton", filename = "a", size = 5 }))
+--
+-- What can fail returns `nil, err` (longshore.errors); what a programmer got
+-- wrong raises. Nothing is loaded before it is used, and no `require` does I/O:
+-- signing needs no database, and `longshore.uploader`, `longshore.errors`,
+-- `longshore.json`, `longshore.policy` ... are the modules of those names.
+--
+-- Room: above the others, for scripts.
+-- @module longshore
+local _M = {}
+
+local modules = {
+  broker = "longshore.broker", clock = "longshore.clock", config = "longshore.config", core = "longshore.core",
+  errors = "longshore.errors", json = "longshore.json", plan = "longshore.plan", policy = "longshore.policy",
+  service = "longshore.service", store = "longshore.store", uploader = "longshore.uploader",
+}
+
+setmetatable(_M, { __index = function(self, name)
+  local module = modules[name]
+  if not module then return nil end
+  local loaded = require(module)
+  rawset(self, name, loaded)
+  return loaded
+end })
+
+local function copy(options, without)
+  local new = {}
+  for key, value in pairs(options) do
+    if not without[key] then new[key] = value end
+  end
+  return new
+end
+
+--- A bucket of an S3-compatible store.
+-- @tparam table options of `longshore.provider.s3`: `bucket`, `endpoint`, `region`, `profile` (by default what the
+-- endpoint's host says), `access_key`, `secret_key`, `session_token`, `prefix` ...
+-- @treturn table provider
+-- @treturn[2] nil
+-- @treturn[2] table err
+function _M.bucket(options)
+  local given = copy(options, {})
+  given.profile = given.profile or require("longshore.uploader.s3").profile_of(given.endpoint)
+  return require("longshore.provider.s3").new(given)
+end
+
+local REQUEST = { method = true, url = true, expires = true, headers = true, query = true, length = true, key = true }
+
+--- Signs a URL; nothing is sent anywhere.
+-- @tparam table options `url` ("s3://bucket/key", the key not encoded) or `bucket` and `key`; `method` ("GET"),
+-- `expires` (seconds, 3600), `headers` (signed: the request must have them), `query`, `length` (of the body: no other
+-- is accepted); and those of `bucket`
+-- @treturn string url
+-- @treturn table `method`, `url`, `headers` to send, `expires_at`
+-- @treturn[2] nil
+-- @treturn[2] table err
+function _M.presign(options)
+  assert(type(options) == "table", "presign: a table of options expected")
+  local given, key = copy(options, REQUEST), options.key
+  if options.url then
+    given.bucket, key = options.url:match("^[sS]3://([^/]+)/(.+)$")
+    assert(key, "url: s3://bucket/key expected")
+  end
+  local provider, err = _M.bucket(given)
+  if not provider then return nil, err end
+  local grant
+  grant, err = provider:sign_url { method = options.method or "GET", key = key, expires = options.expires or 3600,
+    headers = options.headers, query = options.query, length = options.length }
+  if not grant then return nil, err end
+  return grant.url, grant
+end
+
+local ITEM = { path = true, to = true, name = true, content_type = true, parallel = true, journal = true,
+  engine = true, on_event = true }
+
+--- Uploads a file and waits until it is there, checked.
+-- @tparam table options `path`; `to`: a broker ("http://...", with `token`) or a bucket ("s3://bucket/prefix", with
+-- `endpoint`, `region`, `access_key`, `secret_key` ...); `name` (the file's), `content_type`, `parallel` (4),
+-- `journal` (true or a folder: a later call resumes), `on_event`, `engine` (options of the transfer engine)
+-- @treturn table result of `longshore.uploader`
+-- @treturn[2] nil
+-- @treturn[2] table err
+function _M.upload(options)
+  assert(type(options) == "table" and type(options.path) == "string", "path: string expected")
+  assert(type(options.to) == "string", "to: the URL of a broker or s3://bucket/prefix expected")
+  local settings = copy(options, ITEM)
+  settings.url = options.to
+  local module
+  if options.to:find("^[sS]3://") then
+    module = "longshore.uploader.s3"
+    settings.profile = settings.profile or require(module).profile_of(settings.endpoint)
+  else
+    module = "longshore.service.newton.client"
+  end
+  local driver, err = require(module).new(settings)
+  if not driver then return nil, err end
+  local uploader
+  uploader, err = require("longshore.uploader").new { driver = driver, parallel = options.parallel,
+    journal = options.journal, engine = options.engine, on_event = options.on_event }
+  if not uploader then return nil, err end
+  local result
+  result, err = uploader:put { path = options.path, name = options.name, content_type = options.content_type }
+  uploader:close()
+  return result, err
+end
+
+--- The application of a configuration: `app.broker`, `app.tokens`, `app:handle(request)`, `app:close()`.
+-- @tparam[opt] string|table config the path of a configuration file, or what such a file returns
+-- @tparam[opt] table parts of `longshore.service.new`
+-- @treturn table app
+-- @treturn[2] nil
+-- @treturn[2] table err
+function _M.app(config, parts)
+  local settings, err
+  if type(config) == "table" then
+    settings, err = _M.config.check(config)
+  else
+    settings, err = _M.config.load(config)
+  end
+  if not settings then return nil, err end
+  return _M.service.new(settings, parts)
+end
+
+--- The CRC32C of a string, or of what came before and the string.
+-- @tparam string data
+-- @tparam[opt=0] number crc of what came before
+-- @treturn number
+function _M.crc32c(data, crc)
+  return _M.core.crc32c(data, crc)
+end
+
+--- The CRC32C of a file or a range of it.
+-- @tparam string path
+-- @tparam[opt] table options `offset`, `length`, `threads`
+-- @treturn number crc
+-- @treturn number bytes
+-- @treturn[2] nil
+-- @treturn[2] table err
+function _M.crc32c_file(path, options)
+  return _M.core.crc32c_file(path, options)
+end
+
+--- The base64 form of a CRC32C, as stores and services use it.
+-- @tparam number crc
+-- @treturn string
+function _M.crc32c_base64(crc)
+  return _M.core.crc32c_base64(crc)
+end
+
+return _M

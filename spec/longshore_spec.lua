@@ -1,0 +1,107 @@
+-- The public face, as a script uses it: over a real disk store, without nginx
+-- for the broker.
+local diskstore = require "spec.support.diskstore"
+local http = require "spec.support.http"
+local longshore = require "longshore"
+local serve = require "spec.support.serve"
+local support = require "spec.support"
+
+describe("longshore, from a script", function()
+  local store
+
+  setup(function() store = diskstore.start {} end)
+  teardown(support.cleanup)
+
+  local function settings(more)
+    local options = { endpoint = store.endpoint, region = store.region, profile = "diskstore",
+      access_key = store.access_key, secret_key = store.secret_key }
+    for name, value in pairs(more) do options[name] = value end
+    return options
+  end
+
+  it("loads nothing before it is used", function()
+    local code, text = support.run(support.lua .. [[ -e 'require "longshore"; local n = 0
+      for name in pairs(package.loaded) do if name:find("^longshore%.") then n = n + 1 end end print(n)']])
+    assert.equal(0, code, text)
+    assert.equal("0\n", text)
+    assert.is_nil(longshore.nonsense)
+    assert.equal(require "longshore.errors", longshore.errors)
+  end)
+
+  it("presigns a PUT and a GET that the store accepts", function()
+    local url, grant = assert(longshore.presign(settings { method = "PUT", length = 5,
+      url = ("s3://%s/a b/ü+"):format(store.bucket) }))
+    assert.equal(url, grant.url)
+    assert.equal(200, http.request({ method = "PUT", url = url, body = "hello" }).status)
+    assert.equal(403, http.request({ method = "PUT", url = url, body = "hello!" }).status)
+    url = assert(longshore.presign(settings { bucket = store.bucket, key = "a b/ü+" }))
+    assert.equal("hello", http.request({ url = url }).body)
+  end)
+
+  it("says what is wrong with the options", function()
+    assert.has_error(function() longshore.presign { url = "bucket/key" } end)
+    assert.has_error(function() longshore.upload { to = "x" } end)
+    local url, err = longshore.presign(settings { url = "s3://bucket/key", expires = 700000 })
+    assert.is_nil(url)
+    assert.equal("invalid", err.code)
+    url, err = longshore.presign { url = "s3://bucket/key", endpoint = store.endpoint }
+    assert.is_nil(url)
+    assert.equal("access_key", err.field)
+  end)
+
+  it("computes CRC32C of strings, in pieces, and of files", function()
+    local path = support.write_file(support.tmpdir() .. "/f", "123456789")
+    assert.equal(3808858755, longshore.crc32c("123456789"))
+    assert.equal(3808858755, longshore.crc32c("6789", longshore.crc32c("12345")))
+    assert.equal(3808858755, (longshore.crc32c_file(path)))
+    assert.equal("4waSgw==", longshore.crc32c_base64(3808858755))
+  end)
+
+  it("uploads to a bucket", function()
+    local path = support.write_file(support.tmpdir() .. "/f.bin", ("x"):rep(100000))
+    local result = assert(longshore.upload(settings { path = path, to = ("s3://%s/in"):format(store.bucket) }))
+    assert.equal(100000, result.bytes)
+    local url = assert(longshore.presign(settings { url = ("s3://%s/in/f.bin"):format(store.bucket) }))
+    assert.equal(100000, #http.request({ url = url }).body)
+  end)
+
+  it("uploads to a broker", function()
+    local server = serve.start()
+    local path = support.write_file(support.tmpdir() .. "/f.bin", ("y"):rep(100000))
+    local result = assert(longshore.upload { path = path, to = server.url, token = server.token })
+    assert.equal("crc32c", result.compared)
+    assert.equal(longshore.crc32c(("y"):rep(100000)), result.crc32c)
+    local _, err = longshore.upload { path = path, to = server.url, token = "ls_wrong" }
+    assert.equal("unauthenticated", err.code)
+  end)
+
+  it("is a broker without nginx", function()
+    local data = support.tmpdir()
+    local app = assert(longshore.app { data = data, diskstore = { enabled = false },
+      buckets = { default = settings { bucket = store.bucket } } })
+    local token = assert(app.tokens:create { user = "ann", organization = "acme" }).token
+    local actor = assert(app.tokens:verify(token))
+    local content = ("z"):rep(300)
+    local upload = assert(app.broker:initiate(actor, { service = "newton", filename = "z", content_type = "a/b",
+      size = #content }))
+    local parts = {}
+    for i, part in ipairs(assert(app.broker:part_urls(actor, upload.id))) do
+      local answer = http.request { method = "PUT", url = part.url,
+        body = content:sub(part.offset + 1, part.offset + part.length) }
+      parts[i] = { number = part.number, token = answer.headers.etag }
+    end
+    local file = assert(app.broker:complete(actor, upload.id, { parts = parts, crc32c = longshore.crc32c(content) }))
+    assert.equal("registered", file.state)
+    -- And the same over HTTP's shapes.
+    local response = app:handle { method = "GET", target = "/v0.5/files/metadata/z",
+      headers = { authorization = "Bearer " .. token } }
+    assert.equal(200, response.status)
+    assert.equal(file.id, longshore.json.decode(response.body).file_uid)
+    response = app:handle { method = "GET", target = "/v0.5/files/download/z",
+      headers = { authorization = "Bearer " .. token } }
+    assert.equal(content, http.request({ url = response.headers.location }).body)
+    app:close()
+    local _, err = longshore.app { borker = {} }
+    assert.equal("borker", err.field)
+  end)
+end)
