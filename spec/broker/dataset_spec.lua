@@ -443,11 +443,57 @@ describe("datasets and their jobs", function()
         assert.is_truthy(winner, where)
         assert.is_true((inner == nil) ~= (outer == nil), where)
         local loser = (not inner and inner_err) or outer_err
-        assert.are.equal("completed", loser.reason, where .. tostring(loser))
+        assert.are.equal(where == "complete_multipart" and "completing" or "completed", loser.reason,
+          where .. tostring(loser))
         assert.are.equal(body, world.provider.objects[winner.key].body)
       end
       world:sweep()
       assert.are.equal(0, keys_under("staging/"))
+    end)
+
+    it("waits while another assembles the parts, and takes over from one that died", function()
+      local body = ("a,b\n"):rep(50)
+      local job, urls = start { size = #body }
+      local parts = put(job, urls, body)
+      world.provider:fault("complete_multipart", { raise = true, when = "after" })
+      assert.is_false(pcall(complete, job, parts))
+      local began = world.clock.now()
+      local err = refused("conflict", "completing", complete(job, parts))
+      assert.are.equal(5, err.retry_after)
+      assert.is_true(world.clock.now() - began >= 30)
+      world.clock.advance(90)
+      assert(complete(job, {}))
+      -- a store that refuses the second while the first is under way does no harm
+      job, urls = start { size = #body }
+      parts = put(job, urls, body)
+      local second
+      world.provider.hook = function(op)
+        if op == "complete_multipart" and not second then
+          second = true
+          local wrong = { { number = 1, etag = "wrong" } }
+          second = select(2, world:new_broker():complete_job(ann, { job_id = job.id, parts = wrong }, with()))
+        end
+      end
+      assert(complete(job, parts))
+      assert.are.equal("completing", second.reason)
+    end)
+
+    it("tells the policy how a job ended", function()
+      local told = {}
+      local function note(name)
+        return function(context) told[#told + 1] = name .. ":" .. (context.file and context.file.size or "none") end
+      end
+      world = worlds.new { rules = { { after_complete = note "complete", after_fail = note "fail",
+        after_expire = note "expire" } } }
+      assert(commit(uploaded()))
+      local job, urls = start { filename = "a.json", size = 5 }
+      put(job, urls, "{\"a\":")
+      assert(complete(job, {}))
+      assert(commit(job))
+      job = start()
+      world.clock.advance(4000)
+      world.broker:job(ann, job.id)
+      assert.are.same({ ("complete:%d"):format(#CSV), "fail:none", "expire:none" }, told)
     end)
 
     it("leaves no object behind when the process dies at any call of the store", function()

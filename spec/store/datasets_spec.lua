@@ -32,7 +32,7 @@ end
 local function job_row(fields)
   return merged({ id = id(), tenant = "default", organization = "acme", user = "ann", workflow = "reupload",
     origin = "presigned", filename = "b.csv", content_type = "text/csv", size = 7, provider = "default",
-    staging_key = "staging/x", content_key = "geolens/x", status = "pending", deadline = T + 100,
+    staging_key = "staging/x", content_key = "geolens/x", status = "pending", deadline = T + 100, lease = 0,
     window_ends = T + 100, created_at = T, updated_at = T }, fields)
 end
 
@@ -124,6 +124,18 @@ local function contract(open)
     assert.equal("mpu", second:job(row.id).provider_upload_id)
     assert.is_true(store:fail_job(row, { error = "e", now = T }))
     assert.is_false(store:start_job(row.id, started))
+  end)
+
+  it("leases a job that waits for its bytes to one at a time", function()
+    local row = job()
+    assert.is_true(store:lease_job(row.id, { now = T, lease = T + 10 }))
+    assert.is_false(second:lease_job(row.id, { now = T + 9, lease = T + 20 }))
+    assert.is_false(second:release_job(row.id, T + 11))
+    assert.is_true(second:lease_job(row.id, { now = T + 10, lease = T + 20 }))
+    assert.is_false(store:release_job(row.id, T + 10))
+    assert.is_true(second:release_job(row.id, T + 20))
+    assert.is_true(store:lease_job(row.id, { now = T, lease = T + 10 }))
+    assert.is_false(store:lease_job(bound().id, { now = T, lease = T + 10 }))
   end)
 
   it("binds content once, and drops the cleanup that would have removed it", function()

@@ -17,6 +17,8 @@
 -- * `job(id, owner|nil) -> row`
 -- * `start_job(id, {provider_upload_id,part_size,part_count,cleanup,now}) -> bool`:
 --   the store has begun a multipart upload; the cleanup learns of it too.
+-- * `lease_job(id, {now,lease}) -> bool`: of a pending job without content, whose
+--   earlier lease has ended; `release_job(id, lease) -> bool` gives that one back.
 -- * `add_cleanup(row) -> true`, `drop_cleanup(id) -> true`
 -- * `bind_job(id, {key,etag,crc32c,deadline,now,cleanup}) -> bool`: pending and
 --   without content → with content; the cleanup that would have removed the
@@ -125,6 +127,15 @@ function _M.start_job(self, id, start)
     if not ok then return ok, err end
     return change(db, cleanups, { provider_upload_id = start.provider_upload_id }, "id = ?", start.cleanup)
   end)
+end
+
+function _M.lease_job(self, id, claim)
+  return change(self.db, jobs, { lease = claim.lease },
+    "id = ? AND status = 'pending' AND object_key IS NULL AND lease <= ?i", id, ms(claim.now))
+end
+
+function _M.release_job(self, id, lease)
+  return change(self.db, jobs, { lease = 0 }, "id = ? AND lease = ?i", id, ms(lease))
 end
 
 function _M.add_cleanup(self, row)

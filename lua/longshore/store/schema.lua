@@ -153,6 +153,7 @@ _M.jobs = rows.define("jobs", {
   { "status", "s" },
   { "deadline", "t" },
   { "window_ends", "t" },        -- no URL works any longer
+  { "lease", "t" },              -- until then somebody assembles its parts
   { "layer_name", "s" },
   { "srid", "i" },
   { "options", "s" },            -- JSON text: what the commit said
@@ -227,7 +228,7 @@ _M.migrations = {
       staging_key TEXT NOT NULL, content_key TEXT NOT NULL, provider_upload_id TEXT,
       part_size {integer}, part_count {integer}, object_key TEXT, etag TEXT, crc32c {integer},
       status TEXT NOT NULL, deadline {integer} NOT NULL, window_ends {integer} NOT NULL,
-      layer_name TEXT, srid {integer}, options TEXT, current_step TEXT,
+      lease {integer} NOT NULL, layer_name TEXT, srid {integer}, options TEXT, current_step TEXT,
       rows_processed {integer}, error TEXT, warning TEXT, created_at {integer} NOT NULL,
       started_at {integer}, completed_at {integer}, updated_at {integer} NOT NULL)]],
     "CREATE INDEX jobs_stale ON jobs (status, deadline)",

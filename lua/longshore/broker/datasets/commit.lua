@@ -60,8 +60,13 @@ local function content_fields(job, found)
 end
 
 local function fail(self, job, message)
-  return self.store:fail_job(job, { error = message, now = self.clock.now(),
+  local ended, err = self.store:fail_job(job, { error = message, now = self.clock.now(),
     cleanup = self:new_cleanup { provider = job.provider, key = job.key } })
+  if ended then
+    self.log("info", "a commit failed", { job = job.id, reason = message })
+    self.policy:notify("after_fail", { upload = job })
+  end
+  return ended, err
 end
 
 -- What a store that does not answer means for a job: later, or never.
@@ -124,6 +129,11 @@ function _M.work(self, job)
   if found.problem then return fail(self, job, found.problem) end
   local done
   done, err = finish(self, job, found, options)
+  if done then
+    local id = job.dataset_id or options.dataset_id
+    self.log("info", "a dataset has new content", { job = job.id, dataset = id, bytes = job.size })
+    self.policy:notify("after_complete", { upload = job, file = self.store:dataset(id) })
+  end
   if done == nil and err.reason and REASONS[err.reason] then return fail(self, job, REASONS[err.reason]) end
   return done, err
 end

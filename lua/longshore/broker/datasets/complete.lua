@@ -6,6 +6,8 @@
 -- job's row is pointed at it. Every attempt freezes to a key of its own and one
 -- wins the row, so attempts may be repeated and overlap; the copy of a loser, or
 -- of a process that died, is removed by a cleanup that was written before it.
+-- Only the assembly of parts is one attempt's at a time, by a lease: the store
+-- may refuse a second one meanwhile, and a refusal aborts.
 --
 -- Room: broker.
 -- @module longshore.broker.datasets.complete
@@ -16,6 +18,10 @@ local sniff = require "longshore.broker.content.sniff"
 local start = require "longshore.broker.datasets.start"
 
 local _M = {}
+
+-- Assembling parts takes a store no longer than this; another attempt waits so
+-- long for it.
+local ASSEMBLY_SECONDS, WAIT_SECONDS = 120, 30
 
 -- A frozen copy that nobody bound is removed after this time.
 local UNBOUND_SECONDS = 3600
@@ -117,6 +123,27 @@ local function assemble(self, provider, job, list)
   return unless_completed(self, job, errors.new("store",
     "Upload completion failed: the upload session may have expired. Please try again.",
     { cause = err, public = true, store_code = err.store_code }))
+end
+
+-- One attempt at a time at what `work` does.
+local function alone(self, job, work)
+  local clock = self.clock
+  local till = clock.now() + WAIT_SECONDS
+  local lease
+  while true do
+    local now = clock.now()
+    lease = now + ASSEMBLY_SECONDS
+    local ok, err = self.store:lease_job(job.id, { now = now, lease = lease })
+    if ok == nil then return nil, err end
+    if ok then break end
+    ok, err = unless_completed(self, job, errors.new("conflict", "This upload is being completed by another request.",
+      { reason = "completing", retry_after = 5 }))
+    if err.reason ~= "completing" or now >= till then return ok, err end
+    clock.sleep(0.5)
+  end
+  local done, err = work()
+  self.store:release_job(job.id, lease)
+  return done, err
 end
 
 -- Content was refused: both objects go, and a replacement's job has failed. (A
@@ -228,7 +255,7 @@ function _M.run(self, actor, request, limits)
   provider, err = self:provider(job.provider)
   if not provider then return nil, err end
   if job.provider_upload_id then
-    ok, err = assemble(self, provider, job, request.parts)
+    ok, err = alone(self, job, function() return assemble(self, provider, job, request.parts) end)
     if not ok then return nil, err end
   end
   ok, err = finalize(self, provider, job, limits, dataset)

@@ -40,8 +40,10 @@ local function settle(self, job)
   if job.status == "running" then return commit.resume(self, job) end
   if job.status ~= "pending" then return false end
   local cleanup = job.key and self:new_cleanup { provider = job.provider, key = job.key }
-  return self.store:fail_job(job, { now = now, stale = true, cleanup = cleanup,
+  local ended, err = self.store:fail_job(job, { now = now, stale = true, cleanup = cleanup,
     error = job.key and "The upload was not committed in time." or "The upload was not completed in time." })
+  if ended then self.policy:notify("after_expire", { upload = job }) end
+  return ended, err
 end
 
 --- A job of the actor's own; administrators see every job of their organization.

@@ -11,6 +11,9 @@
 -- underscore. What is left there is removed after the window, whatever happened:
 -- the cleanup is written together with the job.
 --
+-- Of what the policy may rewrite, the key (of the content), the provider and a
+-- shorter life of URLs count; type, part size and window are the service's.
+--
 -- Room: broker.
 -- @module longshore.broker.datasets.start
 local access = require "longshore.broker.datasets.access"
@@ -164,7 +167,7 @@ function _M.new_job(self, actor, request, limits)
     content_type = request.content_type, size = request.size, provider = decision.provider,
     staging_key = ("staging/%s/%s"):format(id, safe_name(request.filename)), content_key = decision.key,
     status = "pending", deadline = now + limits.window, window_ends = now + limits.window,
-    created_at = now, updated_at = now,
+    lease = 0, created_at = now, updated_at = now,
   }
 end
 

@@ -206,7 +206,7 @@ local function job_failed(job)
   return errors.fail("invalid", ("the service's job %s: %s"):format(job.status, why), { gone = true })
 end
 
-local function complete(self, session, parts)
+local function complete(self, session, parts, till)
   local list = json.array {}
   if not session.single then
     for i, part in ipairs(parts) do list[i] = { etag = part.token or "", part_number = part.number } end
@@ -214,6 +214,11 @@ local function complete(self, session, parts)
   local reply, err, response = call(self, "completing the upload", path_of(self, "complete", session.id),
     { parts = list }, COMPLETE_TIMEOUT)
   if reply or perhaps_done(response, "already completed") then return true, not reply and err or nil end
+  local clock = self.context.clock
+  if response and response.status == 409 and response.doubtful and clock.now() < till then
+    clock.sleep(2) -- an earlier call of ours is still being carried out
+    return complete(self, session, parts, till)
+  end
   if response and response.status >= 400 and response.status < 500 then err.gone = true end
   return nil, err
 end
@@ -273,7 +278,7 @@ end
 
 --- @see longshore.uploader.driver
 function methods:complete(session, parts)
-  local ok, doubt = complete(self, session, parts)
+  local ok, doubt = complete(self, session, parts, self.context.clock.now() + COMPLETE_TIMEOUT)
   if not ok then return nil, doubt end
   local err
   ok, err = commit(self, session, doubt)
