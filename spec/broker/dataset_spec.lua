@@ -457,12 +457,17 @@ describe("datasets and their jobs", function()
       local parts = put(job, urls, body)
       world.provider:fault("complete_multipart", { raise = true, when = "after" })
       assert.is_false(pcall(complete, job, parts))
+      assert(complete(job, {})) -- the object is there: nothing to wait for
+      job, urls = start { size = #body }
+      parts = put(job, urls, body)
+      world.provider:fault("complete_multipart", { raise = true })
+      assert.is_false(pcall(complete, job, parts))
       local began = world.clock.now()
       local err = refused("conflict", "completing", complete(job, parts))
       assert.are.equal(5, err.retry_after)
       assert.is_true(world.clock.now() - began >= 30)
       world.clock.advance(90)
-      assert(complete(job, {}))
+      assert(complete(job, parts))
       -- a store that refuses the second while the first is under way does no harm
       job, urls = start { size = #body }
       parts = put(job, urls, body)
@@ -526,6 +531,49 @@ describe("datasets and their jobs", function()
       assert.are.equal("failed", world.broker:job(ann, job.id).status)
       refused("state", "failed", complete(job, {}))
     end)
+  end)
+
+  it("reach an end when the process dies at any call of the database, and leave nothing behind", function()
+    local body = ("a,b\n"):rep(50)
+    local operations = { "create_job", "start_job", "lease_job", "release_job", "add_cleanup", "bind_job",
+      "begin_commit", "step_job", "finish_commit", "job", "dataset" }
+    for _, operation in ipairs(operations) do
+      for _, when in ipairs { "before", "after" } do
+        local row = dataset { key = ("geolens/acme/%s-%s"):format(operation, when) }
+        local real, died = world.store[operation], false
+        world.store[operation] = function(...)
+          if died then return real(...) end
+          died = true
+          if when == "after" then real(...) end
+          error("the process died", 0)
+        end
+        -- What a client does: the last call again, or from the start.
+        local function try(fn, ...)
+          local ok, value, err = pcall(fn, ...)
+          if ok then return value, err end
+          return fn(...)
+        end
+        local job, urls = try(start, { dataset_id = row.id, size = #body })
+        local parts = put(job, urls, body)
+        local done, err = try(complete, job, parts)
+        if not done and err.reason == "completing" then
+          world.clock.advance(90)
+          done = complete(job, parts)
+        end
+        if not done then assert.is_truthy(world.store:job(job.id).key, operation .. when) end
+        try(commit, job)
+        world.store[operation] = nil
+        assert.is_true(died, operation)
+        world.clock.advance(301)
+        assert.are.equal("complete", world.broker:job(ann, job.id).status, operation .. when)
+        assert.are.equal(body, (content_of(row.id)), operation .. when)
+      end
+    end
+    world.clock.advance(90000)
+    world:sweep()
+    local objects, uploads = world.provider:left()
+    assert.are.equal(2 * #operations, objects)
+    assert.are.equal(0, uploads)
   end)
 
   describe("the direct form", function()

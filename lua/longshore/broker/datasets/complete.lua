@@ -96,35 +96,6 @@ local function fill_in(provider, upload, parts)
   return true
 end
 
--- Makes the object of its parts. An object that is there already was made by an
--- earlier attempt, whose answer may have been lost.
-local function assemble(self, provider, job, list)
-  local there, err = provider:head { key = job.staging_key }
-  if there then return true end
-  if err.code ~= "not_found" then return start.storage_failure(err, AGAIN) end
-  local upload = { key = job.staging_key, upload_id = job.provider_upload_id }
-  if #list == 0 then
-    provider:abort_multipart(upload)
-    return errors.fail("state", "Multipart upload completion requires at least one uploaded part",
-      { reason = "parts" })
-  end
-  local parts
-  parts, err = ordered(list)
-  if not parts then return nil, err end
-  local made
-  made, err = fill_in(provider, upload, parts)
-  if made then
-    upload.parts = parts
-    made, err = provider:complete_multipart(upload)
-  end
-  if made then return true end
-  if provider:head { key = job.staging_key } then return true end
-  if REFUSED[err.code] then provider:abort_multipart(upload) end
-  return unless_completed(self, job, errors.new("store",
-    "Upload completion failed: the upload session may have expired. Please try again.",
-    { cause = err, public = true, store_code = err.store_code }))
-end
-
 -- One attempt at a time at what `work` does.
 local function alone(self, job, work)
   local clock = self.clock
@@ -144,6 +115,48 @@ local function alone(self, job, work)
   local done, err = work()
   self.store:release_job(job.id, lease)
   return done, err
+end
+
+-- Whether the object is there: true, false, or nil and an error.
+local function assembled(provider, job)
+  local there, err = provider:head { key = job.staging_key }
+  if there then return true end
+  if err.code == "not_found" then return false end
+  return start.storage_failure(err, AGAIN)
+end
+
+-- Makes the object of its parts.
+local function assemble(self, provider, job, list)
+  local there, err = assembled(provider, job)
+  if there ~= false then return there, err end
+  local upload = { key = job.staging_key, upload_id = job.provider_upload_id }
+  if #list == 0 then
+    provider:abort_multipart(upload)
+    return errors.fail("state", "Multipart upload completion requires at least one uploaded part",
+      { reason = "parts" })
+  end
+  local parts
+  parts, err = ordered(list)
+  if not parts then return nil, err end
+  local made
+  made, err = fill_in(provider, upload, parts)
+  if made then
+    upload.parts = parts
+    made, err = provider:complete_multipart(upload)
+  end
+  if made or assembled(provider, job) then return true end
+  if REFUSED[err.code] then provider:abort_multipart(upload) end
+  return unless_completed(self, job, errors.new("store",
+    "Upload completion failed: the upload session may have expired. Please try again.",
+    { cause = err, public = true, store_code = err.store_code }))
+end
+
+-- The same by one attempt at a time. An object that is there already was made
+-- by an earlier attempt, whose answer may have been lost.
+local function assemble_alone(self, provider, job, list)
+  local there, err = assembled(provider, job)
+  if there ~= false then return there, err end
+  return alone(self, job, function() return assemble(self, provider, job, list) end)
 end
 
 -- Content was refused: both objects go, and a replacement's job has failed. (A
@@ -255,7 +268,7 @@ function _M.run(self, actor, request, limits)
   provider, err = self:provider(job.provider)
   if not provider then return nil, err end
   if job.provider_upload_id then
-    ok, err = alone(self, job, function() return assemble(self, provider, job, request.parts) end)
+    ok, err = assemble_alone(self, provider, job, request.parts)
     if not ok then return nil, err end
   end
   ok, err = finalize(self, provider, job, limits, dataset)
