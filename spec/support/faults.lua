@@ -140,12 +140,18 @@ function methods:put(path, more, url, env)
   return (self:start_put(path, more, url, env))()
 end
 
---- The CRC32C of what a file's download really gives.
+--- The CRC32C of what a file's download really gives. A server that is just
+-- being started again has some seconds.
 function methods:download_crc(file_id)
   local out = self.folder .. "/back"
-  local code, text = support.run(("curl -sSL --noproxy '*' -f -H 'Authorization: Bearer %s' -o %s %s"):format(
-    self.server.token, out, self.server.url .. "/v0.5/files/download/" .. file_id))
-  assert(code == 0, text)
+  local text
+  local got = support.wait_until(function()
+    local code
+    code, text = support.run(("curl -sSL --noproxy '*' -f -H 'Authorization: Bearer %s' -o %s %s"):format(
+      self.server.token, out, self.server.url .. "/v0.5/files/download/" .. file_id))
+    return code == 0
+  end, 10, 0.1)
+  assert(got, text)
   local crc, bytes = core.crc32c_file(out)
   os.remove(out)
   return crc, bytes

@@ -46,6 +46,18 @@ static int l_file_stat(lua_State *L)
   return 1;
 }
 
+/* disk_free(path) -> bytes that may still be written there | nil, err */
+static int l_disk_free(lua_State *L)
+{
+  const char *path = check_path(L, 1);
+  uint64_t bytes;
+
+  if(ls_file_free(path, &bytes))
+    return lsb_fail_errno(L, "look at the space of", path, errno);
+  lsb_push_uint(L, bytes < LSB_INTEGER_MAX ? bytes : LSB_INTEGER_MAX);
+  return 1;
+}
+
 /* fsync(path) -> true | nil, err; a directory too */
 static int l_fsync(lua_State *L)
 {
@@ -214,6 +226,7 @@ void lsb_open_file(lua_State *L)
   static const luaL_Reg funcs[] = {
     { "file_stat", l_file_stat },
     { "fsync", l_fsync },
+    { "disk_free", l_disk_free },
     { "digest_file", l_digest_file },
     { "crc32c_file", l_crc32c_file },
     { NULL, NULL }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 ls_code ls_file_stat(const char *path, ls_file_info *info)
@@ -19,6 +20,23 @@ ls_code ls_file_stat(const char *path, ls_file_info *info)
   info->device = (uint64_t)st.st_dev;
   info->type = S_ISREG(st.st_mode) ? LS_FILE_REGULAR :
                S_ISDIR(st.st_mode) ? LS_FILE_DIRECTORY : LS_FILE_OTHER;
+  return LS_OK;
+}
+
+ls_code ls_file_free(const char *path, uint64_t *bytes)
+{
+  struct statvfs st;
+  int result;
+
+  do {
+    result = statvfs(path, &st);
+  } while(result && errno == EINTR);
+  if(result)
+    return LS_EIO;
+  if(st.f_frsize && st.f_bavail > UINT64_MAX / st.f_frsize)
+    *bytes = UINT64_MAX;
+  else
+    *bytes = (uint64_t)st.f_bavail * st.f_frsize;
   return LS_OK;
 }
 

@@ -17,6 +17,7 @@
 --
 -- Room: nginx.
 -- @module longshore.nginx.diskstore
+local core = require "longshore.core"
 local cors = require "longshore.http.cors"
 local errors = require "longshore.errors"
 local fault = require "longshore.diskstore.fault"
@@ -146,10 +147,16 @@ local function health(self)
   return send(200, { ["content-type"] = "text/plain", ["cache-control"] = "no-store" }, "ok\n")
 end
 
+-- Whether the disk has room for a body. (What the system does not say is room.)
+local function has_room(self, length)
+  return (core.disk_free(self.disk.folder) or length) >= length
+end
+
 -- What can be refused of a write by looking at the disk is refused before its
 -- body is read. A plain PUT asks only for the bucket, which is remembered.
 local function precheck(self, op)
   if op.body ~= "data" then return true end
+  if not has_room(self, op.length or 0) then return fault.fail("InsufficientStorage") end
   local shared = ngx.shared[_M.dictionary]
   local asks = op.headers["if-match"] or op.headers["if-none-match"]
   local plain = op.name == "put_object" and not asks
@@ -277,6 +284,11 @@ function _M.refused()
   local status = ngx.status
   local why = fault.new(refusals[status] or "InternalError")
   if status == 497 then why.message = "This port speaks https only." end
+  -- nginx could not write the body to the store's folder.
+  local length = tonumber(ngx.var.http_content_length)
+  if status == 500 and length and state and not has_room(state, length) then
+    why = fault.new("InsufficientStorage")
+  end
   return refuse(why)
 end
 
