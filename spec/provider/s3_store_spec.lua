@@ -469,3 +469,17 @@ describe("longshore.provider.s3 on Ceph RGW", function()
     assert.is_nil(lfs.attributes(own.folder))
   end)
 end)
+
+describe("longshore.provider.s3 on the disk store", function()
+  it("is told the region when it has another one", function()
+    local store = diskstore.start { region = "eu-central-1" }
+    local p = assert(s3.new { profile = "diskstore", endpoint = store.endpoint, region = "us-east-1",
+      bucket = store.bucket, access_key = store.access_key, secret_key = store.secret_key, transport = transport })
+    local _, err = p:put { key = "a", body = "x" }
+    assert.equal("invalid", err.code)
+    assert.equal("region", err.field)
+    assert.equal("eu-central-1", err.region)
+    assert.truthy(tostring(err):find("configured is us-east-1", 1, true))
+    support.cleanup()
+  end)
+end)

@@ -17,7 +17,7 @@ forbid "lua.h belongs to src/bind" '#include *[<"](lua|lauxlib|lualib)\.h' src/c
 forbid "no sockets, threads or stdio in src/core" \
   '#include *<(sys/socket|netinet/.*|netdb|pthread|threads|stdio|curl/.*)(\.h)?>' src/core
 up='require *\(?["'"'"']longshore\.'
-low="lua/longshore/errors.lua lua/longshore/json.lua lua/longshore/clock.lua lua/longshore/plan.lua
+low="lua/longshore/errors.lua lua/longshore/json.lua lua/longshore/json lua/longshore/clock.lua lua/longshore/plan.lua
   lua/longshore/provider lua/longshore/store lua/longshore/policy lua/longshore/http"
 forbid "a lower room reaches up" "$up(broker|service|nginx|cli|uploader|diskstore)" $low
 forbid "the broker reaches up" "$up(service|nginx|cli|uploader|diskstore)" lua/longshore/broker

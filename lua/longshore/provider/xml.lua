@@ -12,9 +12,10 @@
 -- @module longshore.provider.xml
 local errors = require "longshore.errors"
 local json = require "longshore.json"
+local utf8 = require "longshore.json.utf8"
 
 local find, match, sub, gsub, byte = string.find, string.match, string.sub, string.gsub, string.byte
-local char, floor, concat = string.char, math.floor, table.concat
+local concat = table.concat
 
 local _M = {}
 
@@ -65,22 +66,12 @@ end
 
 local named = { lt = "<", gt = ">", amp = "&", quot = '"', apos = "'" }
 
-local function utf8_char(c)
-  if c < 0x80 then return char(c) end
-  if c < 0x800 then return char(0xC0 + floor(c / 64), 0x80 + c % 64) end
-  if c < 0x10000 then
-    return char(0xE0 + floor(c / 4096), 0x80 + floor(c / 64) % 64, 0x80 + c % 64)
-  end
-  return char(0xF0 + floor(c / 262144), 0x80 + floor(c / 4096) % 64,
-    0x80 + floor(c / 64) % 64, 0x80 + c % 64)
-end
-
 local function numeric(digits, base, pos)
   local c = #digits <= 8 and tonumber(digits, base)
   if not c or c == 0 or c > 0x10FFFF or (c >= 0xD800 and c <= 0xDFFF) then
     fail("a character reference to no character", pos)
   end
-  return utf8_char(c)
+  return utf8.char(c)
 end
 
 local function unescape(text, pos)
@@ -236,7 +227,7 @@ function _M.read(text, limits)
   if #text > max_bytes then
     return errors.fail("too_large", ("the XML has %d bytes; %d are allowed"):format(#text, max_bytes))
   end
-  local bad = find(text, "%z") or json.bad_utf8(text)
+  local bad = find(text, "%z") or utf8.bad(text)
   if bad then
     return errors.fail("invalid", ("broken XML: not UTF-8 at byte %d"):format(bad), { position = bad })
   end
@@ -263,7 +254,7 @@ local escapes = {
 -- @tparam string text
 -- @treturn boolean
 function _M.representable(text)
-  return not find(text, "[%z\1-\8\11\12\14-\31]") and not json.bad_utf8(text)
+  return not find(text, "[%z\1-\8\11\12\14-\31]") and not utf8.bad(text)
 end
 
 --- Escapes a text for the inside of an element or an attribute. Raises on what
