@@ -188,6 +188,7 @@ function _M.new(options)
 
   function driver.abort(_, session)
     world.aborted[#world.aborted + 1] = session.id
+    world.open_at_abort = world.engine.open
     world.uploads[session.id] = nil
     return true
   end

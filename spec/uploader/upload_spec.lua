@@ -477,7 +477,62 @@ describe("an upload", function()
     local _, err = w.uploader { parallel = 4 }:put { path = path }
     assert.equal("too_large", err.code)
     assert.is_true(w.clock.now() - began < 10)
-    assert.equal(0, w.engine.open)
     assert.same({ "upl_1" }, w.aborted)
+    -- no part may arrive after the abort
+    assert.equal(0, w.open_at_abort)
+  end)
+
+  it("of 5 GiB and a byte counts every byte once", function()
+    local w = fake.new { part_size = 16 * 1024 * 1024 }
+    local path = w.folder .. "/sparse"
+    support.run("truncate -s 5368709121 " .. path)
+    -- CRC32C of n zeros, from that of 1 MiB of them.
+    local function zeros(n)
+      local crc, block, size = 0, core.crc32c(("\0"):rep(1024 * 1024)), 1024 * 1024
+      for _ = 1, math.floor(n / size) do crc = core.crc32c_combine(crc, block, size) end
+      local rest = n % size
+      return core.crc32c_combine(crc, core.crc32c(("\0"):rep(rest)), rest)
+    end
+    -- An engine that does not read 5 GiB.
+    local lengths, last_offset = 0, 0
+    w.engine.add = function(self, job)
+      self.last = self.last + 1
+      lengths, last_offset = lengths + job.body.length, math.max(last_offset, job.body.offset)
+      local crc = zeros(job.body.length)
+      self.jobs[#self.jobs + 1] = { id = self.last, at = w.clock.now() + 1, crc = crc, sent = job.body.length }
+      return self.last
+    end
+    w.engine.step = function(self)
+      w.clock.advance(1)
+      local events = {}
+      for i, job in ipairs(self.jobs) do
+        events[i] = { type = "done", id = job.id, status = 200, sent = job.sent, crc32c = job.crc, body = "",
+          headers = { etag = '"x"', ["x-amz-checksum-crc32c"] = core.crc32c_base64(job.crc) } }
+      end
+      self.jobs = {}
+      return events
+    end
+    w.on_complete = function(_, parts, crc)
+      w.parts, w.crc = parts, crc
+      return {}
+    end
+    local result = assert(w.uploader():put { path = path })
+    assert.equal(5368709121, lengths)
+    assert.equal(5368709120, last_offset)
+    assert.equal(321, #w.parts)
+    assert.equal(5368709121, result.bytes)
+    assert.equal(5368709121, result.sent_bytes)
+    assert.equal(zeros(5368709121), w.crc)
+    assert.equal("5368709121", ("%.0f"):format(result.bytes))
+  end)
+
+  it("that the store has no room for is an error at once, to be resumed when there is", function()
+    local w = fake.new()
+    local path = w.file("a", 50)
+    w.on_put = function() return { status = 507, body = xml("InsufficientStorage", "full") } end
+    local _, err = w.uploader { journal = w.folder .. "/j" }:put { path = path }
+    assert.equal("quota", err.code)
+    assert.is_true(err.resumable)
+    assert.is_true(#w.puts <= 2)
   end)
 end)

@@ -43,6 +43,7 @@ local ERROR_CODES = {
 local STATUS_CODES = {
   [400] = "invalid", [401] = "unauthenticated", [403] = "forbidden", [404] = "not_found", [409] = "conflict",
   [411] = "invalid", [412] = "conflict", [413] = "too_large", [416] = "invalid", [422] = "invalid",
+  [507] = "quota",
 }
 
 --- The Code and Message of an S3 error document, as far as they are there.

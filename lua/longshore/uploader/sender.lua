@@ -16,7 +16,7 @@ local MAX_DAMAGED = 3
 
 local function say(part, err, hint)
   local text = ("part %d: %s"):format(part.number, err.message)
-  if hint then text = text .. "; " .. hint end
+  if hint then text = ("%s (%s)"):format(text, hint) end
   local fields = {}
   for k, v in pairs(err) do fields[k] = v end
   fields.part, fields.cause = part.number, err

@@ -17,7 +17,7 @@ local mt = { __index = methods, __name = "longshore.upload" }
 
 -- After these the upload can never be completed: it is aborted. After all
 -- others the same command may go on later.
-local FINAL = { changed = true, invalid = true, too_large = true, quota = true, unsupported = true }
+local FINAL = { changed = true, invalid = true, too_large = true, unsupported = true }
 
 --- Prepares the upload of a file.
 -- @tparam table hub what the uploads of an uploader share
