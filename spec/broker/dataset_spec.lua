@@ -40,7 +40,7 @@ local function dataset(fields)
 end
 
 local function start(request, changes, actor)
-  local r = { filename = "piers.csv", size = #CSV, content_type = "text/csv" }
+  local r = { filename = "piers.csv", size = #CSV, content_type = "text/csv", signs_type = true }
   for k, v in pairs(request or {}) do r[k] = v end
   return world.broker:start_job(actor or ann, r, with(changes))
 end
@@ -122,6 +122,14 @@ describe("datasets and their jobs", function()
       assert.are.equal(job.staging_key, grant.key)
       assert.are.equal(403, (world.provider:client_put(urls[1], CSV, "application/json")))
       assert.are.equal(403, (world.provider:client_put(urls[1], CSV .. "x", "text/csv")))
+    end)
+
+    it("signs no type that was not declared, and keeps the one that stands for it", function()
+      local job, urls = start { content_type = "application/octet-stream", signs_type = false }
+      assert.is_nil(world.provider.urls[urls[1]].content_type)
+      assert.are.equal(200, (world.provider:client_put(urls[1], CSV)))
+      local done = assert(complete(job, {}))
+      assert.are.equal("application/octet-stream", done.content_type)
     end)
 
     it("signs parts above it, each for its length and none for a type", function()

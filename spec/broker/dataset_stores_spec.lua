@@ -44,7 +44,7 @@ local function contract(start, profile)
 
   local function uploaded(body, dataset)
     local job, urls = broker:start_job(ANN, { dataset_id = dataset, filename = "piers.csv", size = #body,
-      content_type = "text/csv" }, limits)
+      content_type = "text/csv", signs_type = true }, limits)
     assert(job, urls)
     local parts = {}
     for i, url in ipairs(urls) do
@@ -91,11 +91,19 @@ local function contract(start, profile)
   end)
 
   it("holds a PUT to the declared length and type, and a part to its length", function()
-    local job, urls = broker:start_job(ANN, { filename = "a.csv", size = #SMALL, content_type = "text/csv" }, limits)
+    local request = { filename = "a.csv", size = #SMALL, content_type = "text/csv", signs_type = true }
+    local job, urls = broker:start_job(ANN, request, limits)
     assert.equal(403, put(urls[1], SMALL, "text/plain").status)
     assert.equal(403, put(urls[1], SMALL .. "x", "text/csv").status)
     assert.equal(200, put(urls[1], SMALL, "text/csv").status)
     assert(broker:complete_job(ANN, { job_id = job.id, parts = {} }, limits))
+    request.signs_type = false
+    job, urls = broker:start_job(ANN, request, limits)
+    assert.equal(403, put(urls[1], SMALL .. "x").status)
+    assert.equal(200, put(urls[1], SMALL).status)
+    assert.equal(200, put(urls[1], SMALL, "text/plain").status)
+    local done = assert(broker:complete_job(ANN, { job_id = job.id, parts = {} }, limits))
+    assert.equal("text/csv", assert(provider:head { key = done.key }).content_type)
     local _, more = broker:start_job(ANN, { filename = "a.csv", size = #LARGE, content_type = "text/csv" }, limits)
     assert.equal(403, put(more[1], LARGE:sub(1, PART - 1)).status)
     assert.equal(200, put(more[1], LARGE:sub(1, PART)).status)

@@ -195,6 +195,10 @@ describe("the geolens service, served", function()
       ["Access-Control-Request-Method"] = "PUT", ["Access-Control-Request-Headers"] = "content-type" } })
     assert.equal(200, asked.status)
     assert.equal(200, put(url, body, "text/csv").status)
+    -- a file whose type the browser does not know
+    started = api("POST", "/ingest/upload/presigned", { filename = "piers.csv", file_size = #body }).json
+    assert.equal(200, put(started.urls[1], body).status)
+    assert.equal(200, put(started.urls[1], body, "application/octet-stream").status)
     asked = assert(http.request { method = "OPTIONS", url = server.url .. "/api/ingest/upload/presigned",
       headers = browser { ["Access-Control-Request-Method"] = "POST",
         ["Access-Control-Request-Headers"] = "authorization,content-type" } })

@@ -14,7 +14,8 @@
 --
 -- Rules are those of longshore.http.validate. Patterns of Lua and functions
 -- cannot be said in JSON Schema: where a rule has them, `says` goes into the
--- description, and `format` stands as it is.
+-- description, and `format` stands as it is. `stands_for` is a default that the
+-- service fills in by itself, knowing that the field was not there.
 --
 -- Room: service. No I/O.
 -- @module longshore.service.openapi
@@ -79,7 +80,7 @@ function schema_of(rule)
   local kind = TYPES[rule.type] or rule.type
   schema.type = rule.nullable and json.array { kind, "null" } or kind
   if rule.nullable and schema.enum then schema.enum[#schema.enum + 1] = json.null end
-  schema.default = rule.default
+  schema.default = rule.default == nil and rule.stands_for or rule.default
   schema.description = rule.says
   return schema
 end

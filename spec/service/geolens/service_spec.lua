@@ -348,6 +348,19 @@ describe("the geolens service, in a plain script", function()
     end
   end)
 
+  it("has its settings checked", function()
+    local config = require "longshore.config"
+    for field, value in pairs { window = 59, threshold = -1, part_size = 1000, max_size = 6e9, validation = "both",
+      quota_bytes = 0, commit_seconds = 0, colour = "red" } do
+      local checked, err = config.check { services = { geolens = { [field] = value } } }
+      assert.is_nil(checked, field)
+      assert.matches("services%.geolens%." .. field, err.message)
+    end
+    assert.is_nil((config.check { services = { geolens = { extensions = { ".exe" } } } }))
+    app = apps.new { enabled = false }
+    assert.equal(404, send("GET", "ingest/upload/config").status)
+  end)
+
   it("answers a browser's preflight for any of its headers", function()
     local answer = send("OPTIONS", "ingest/upload/presigned", nil, { token = false, headers = {
       origin = "https://app.example", ["access-control-request-method"] = "POST",

@@ -194,7 +194,7 @@ local function freeze(self, provider, job)
     due = self.clock.now() + UNBOUND_SECONDS }
   local ok, err = self.store:add_cleanup(cleanup)
   if not ok then return nil, err end
-  ok, err = provider:copy { from = job.staging_key, to = cleanup.key }
+  ok, err = provider:copy { from = job.staging_key, to = cleanup.key, content_type = job.content_type }
   if not ok then
     provider:delete { key = cleanup.key }
     return unless_completed(self, job, errors.new("store", AGAIN,

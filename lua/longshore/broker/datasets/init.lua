@@ -1,7 +1,7 @@
 --- The broker's workflow of datasets: content is replaced, or brought in, by a
 -- job. See the modules beside this one; `longshore.store.datasets` has the rows.
 --
---     job, urls = broker:start_job(actor, {dataset_id=|nil, filename=, size=, content_type=}, limits)
+--     job, urls = broker:start_job(actor, {dataset_id=|nil, filename=, size=, content_type=, signs_type=}, limits)
 --     job = broker:complete_job(actor, {job_id=, dataset_id=|nil, parts={{number=,etag=}}}, limits)
 --     job = broker:ingest_job(actor, {dataset_id=|nil, filename=, content_type=, file={path=,offset=,length=}}, limits)
 --     found = broker:preview_job(actor, {job_id=, dataset_id=|nil, layer_name=|nil})

@@ -196,12 +196,12 @@ local function url_seconds(self, actor, job)
   return math.min(left, 604800)
 end
 
-local function sign_single(self, actor, provider, job)
+local function sign_single(self, actor, provider, job, signs_type)
   local seconds, err = url_seconds(self, actor, job)
   if not seconds then return nil, err end
   local target
-  target, err = provider:sign_put { key = job.staging_key, length = job.size, content_type = job.content_type,
-    expires = seconds }
+  target, err = provider:sign_put { key = job.staging_key, length = job.size,
+    content_type = signs_type and job.content_type or nil, expires = seconds }
   if not target then return _M.storage_failure(err) end
   return { target.url }
 end
@@ -238,7 +238,8 @@ end
 --- Starts a presigned upload.
 -- @tparam table self broker
 -- @tparam table actor
--- @tparam table request `{dataset_id|nil, filename, size, content_type}`
+-- @tparam table request `{dataset_id|nil, filename, size, content_type, signs_type}`; `signs_type`: a single
+--   PUT must have that type
 -- @tparam table limits
 -- @treturn table|nil job
 -- @treturn table|nil urls in order of the parts, or err
@@ -262,7 +263,7 @@ function _M.presigned(self, actor, request, limits)
     ok, err = open_multipart(self, provider, job, cleanup, limits)
     if ok then urls, err = sign_parts(self, actor, provider, job) end
   else
-    urls, err = sign_single(self, actor, provider, job)
+    urls, err = sign_single(self, actor, provider, job, request.signs_type)
   end
   if urls then return job, urls end
   -- Nobody has the id of this job: it ends here, and what it opened is undone.

@@ -16,7 +16,8 @@ local _M = {}
 
 local TITLES = {
   [400] = "Bad Request", [401] = "Unauthorized", [403] = "Forbidden", [404] = "Not Found",
-  [405] = "Method Not Allowed", [409] = "Conflict", [413] = "Payload Too Large", [415] = "Unsupported Media Type",
+  [405] = "Method Not Allowed", [408] = "Request Timeout", [409] = "Conflict", [411] = "Length Required",
+  [414] = "URI Too Long", [413] = "Payload Too Large", [415] = "Unsupported Media Type",
   [422] = "Validation Error", [429] = "Too Many Requests", [500] = "Internal Server Error", [502] = "Bad Gateway",
   [503] = "Service Unavailable",
 }

@@ -7,6 +7,9 @@ local validate = require "longshore.http.validate"
 
 local _M = {}
 
+--- The type of a file whose type was not declared.
+_M.DEFAULT_TYPE = "application/octet-stream"
+
 local UUID = "^%x%x%x%x%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x$"
 
 local function object(fields)
@@ -46,7 +49,7 @@ end
 _M.presigned_upload = object {
   filename = text(255, { required = true, min_chars = 1, check = file_name }),
   file_size = { type = "integer", required = true, min = 1 },
-  content_type = text(255, { default = "application/octet-stream", check = header_text }),
+  content_type = text(255, { stands_for = _M.DEFAULT_TYPE, check = header_text }),
 }
 
 --- The body that completes one; 10,000 is what an S3 upload can have.

@@ -7,6 +7,9 @@
 --   original seems to fail with a 500).
 -- * `s3_key` is `staging/{job_id}/{filename}` with every byte of the name that is
 --   not a letter, a digit, `.`, `_` or `-` made `_`.
+-- * The type is signed into a single PUT when it was declared. The official web
+--   client declares none where the browser knows none (.gpkg, .parquet), and then
+--   its PUT has none either: such a PUT may have any type, or none.
 -- * Content is frozen to a key below the dataset's own, not below `staging/`:
 --   a rule that empties staging can never take a dataset's content.
 -- * A store that cannot be reached while parts are assembled is 502 and nothing is
@@ -98,7 +101,8 @@ local handlers = {}
 
 function handlers.start(ctx)
   local job, urls = ctx.broker:start_job(ctx.actor, { dataset_id = ctx.ids.dataset_id, filename = ctx.body.filename,
-    size = ctx.body.file_size, content_type = ctx.body.content_type }, limits_of(ctx.settings))
+    size = ctx.body.file_size, content_type = ctx.body.content_type or rules.DEFAULT_TYPE,
+    signs_type = ctx.body.content_type ~= nil }, limits_of(ctx.settings))
   if not job then return nil, urls end
   return responses.json(201, render.started(job, urls))
 end
@@ -138,7 +142,7 @@ function handlers.form(ctx)
   end
   local _, err = validate.check(rules.presigned_upload.fields.filename, part.filename, "filename")
   if err then return nil, err end
-  local content_type = part.content_type or "application/octet-stream"
+  local content_type = part.content_type or rules.DEFAULT_TYPE
   _, err = validate.check(rules.presigned_upload.fields.content_type, content_type, "content_type")
   if err then return nil, err end
   local source = ctx.source
