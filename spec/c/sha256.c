@@ -120,6 +120,47 @@ static void lanes(const char *name, const unsigned char *data)
   }
 }
 
+/* The wide form against one message at a time. */
+static void wide(const unsigned char *data)
+{
+  static ls_sha256_wide state;
+  static uint32_t w[16][LS_WIDE];
+  ls_sha256_state one[LS_WIDE];
+  uint32_t kw[64];
+  size_t round, i, m;
+
+  if(!ls_sha256_has_wide())
+    return;
+  for(m = 0; m < LS_WIDE; m++) {
+    one[m] = ls_sha256_start;
+    one[m].h[3] = (uint32_t)m;
+    for(i = 0; i < 8; i++)
+      state.h[i][m] = one[m].h[i];
+  }
+  for(round = 0; round < 20; round++) {
+    bool same = round % 3 == 1;
+
+    for(m = 0; m < LS_WIDE; m++) {
+      const unsigned char *p = data + 64 * round + (same ? 0 : 7 * m);
+
+      for(i = 0; i < 16; i++)
+        w[i][m] = ls_load32be(p + 4 * i);
+      ls_sha256_blocks(&one[m], p, 1);
+    }
+    if(same) {
+      ls_sha256_schedule(kw, data + 64 * round);
+      ls_sha256_wide_same(&state, kw);
+    }
+    else {
+      ls_sha256_wide_each(&state, (const uint32_t (*)[LS_WIDE])w);
+    }
+    for(m = 0; m < LS_WIDE; m++) {
+      for(i = 0; i < 8; i++)
+        check_u64("wide", state.h[i][m], one[m].h[i]);
+    }
+  }
+}
+
 int main(void)
 {
   unsigned char data[4096];
@@ -133,6 +174,7 @@ int main(void)
     digests(name);
     macs(name);
     lanes(name, data);
+    wide(data);
     splits(name, data);
   }
   check_true("unknown name", ls_sha256_use("abacus") == LS_EINVAL);

@@ -2,9 +2,7 @@
  * examples on every implementation of SHA-256, runs of parts against single
  * URLs, ceilings, and mutations. */
 #include "check.h"
-#include "core/sha256.h"
-#include "core/signer.h"
-#include "core/text.h"
+#include "core/run.h"
 #include "core/verifier.h"
 
 #include <stdlib.h>
@@ -63,17 +61,15 @@ static void examples(const char *name)
 {
   ls_signer *s = new_signer("");
   ls_target target = target_of("GET", "/test.txt");
-  ls_buf url;
   ls_signed out;
+  ls_str url;
   int i;
 
-  ls_buf_init(&url, 4096);
   for(i = 0; i < 2; i++) {
-    ls_buf_clear(&url);
     ls_signer_begin(s);
     check_true(name, ls_signer_presign(s, &target, when, 86400, &url) ==
                LS_OK);
-    check_text(name, url.data, url.size,
+    check_text(name, url.p, url.n,
       "https://examplebucket.s3.amazonaws.com/test.txt"
       "?X-Amz-Algorithm=AWS4-HMAC-SHA256"
       "&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3"
@@ -92,27 +88,28 @@ static void examples(const char *name)
       "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41");
     check_text(name, out.target.p, out.target.n, "/test.txt");
   }
-  ls_buf_free(&url);
   ls_signer_free(s);
 }
 
-/* Parts 1 to 33 and some with many digits, in groups of every size, of keys
- * that move the place of partNumber through a whole block. */
+/* Runs of every size, of keys that move the place of partNumber through a
+ * whole block, across every change in the number of digits. */
 static void parts(const char *name, bool lengths)
 {
-  static const uint64_t numbers[] = {
-    1, 2, 9, 10, 99, 100, 101, 9999, 10000, 2147483647
-  };
+  static const uint64_t firsts[] = { 1, 5, 95, 990, 9985, 2147483600 };
   ls_signer *s = new_signer("to/ken");
   ls_signer *one = new_signer("to/ken");
   char path[200] = "/k";
-  ls_part part[4];
-  ls_str urls[4];
-  ls_buf url;
-  size_t n, i, size, first;
+  ls_part part[LS_RUN_MAX + 1];
+  ls_signature signatures[LS_RUN_MAX];
+  ls_run *run = NULL;
+  ls_str url, want;
+  size_t n, i;
 
-  ls_buf_init(&url, 8192);
-  for(n = 1; n < 70; n++) {
+  check_true("new run", ls_run_new(&run) == LS_OK);
+  check_true("not prepared", ls_run_sign(run, part, 1, signatures) ==
+             LS_EINVAL);
+  for(n = 1; n < 100; n++) {
+    size_t size = 1 + (n - 1) % LS_RUN_MAX;
     ls_target target;
 
     path[n] = 'k';
@@ -120,38 +117,82 @@ static void parts(const char *name, bool lengths)
     target = target_of("PUT", path);
     ls_signer_begin(s);
     ls_signer_query(s, LS_LIT("uploadId"), LS_LIT("a+b"));
-    check_true(name, ls_signer_parts(s, &target, when, 60, lengths) == LS_OK);
-    for(first = 0; first < 10; first += size) {
-      size = 1 + (n + first) % 4;
-      if(size > 10 - first)
-        size = 10 - first;
-      for(i = 0; i < size; i++) {
-        part[i].number = numbers[first + i];
-        part[i].length = numbers[(first + 3 * i) % 10] * (n % 5);
-      }
-      check_true(name, ls_signer_next(s, part, size, urls) == LS_OK);
-      for(i = 0; i < size; i++) {
-        char text[24];
-
-        ls_buf_clear(&url);
-        ls_signer_begin(one);
-        snprintf(text, sizeof(text), "%" PRIu64, part[i].number);
-        ls_signer_query(one, LS_LIT("partNumber"), str(text));
-        ls_signer_query(one, LS_LIT("uploadId"), LS_LIT("a+b"));
-        snprintf(text, sizeof(text), "%" PRIu64, part[i].length);
-        if(lengths)
-          ls_signer_header(one, LS_LIT("content-length"), str(text));
-        check_true(name, ls_signer_presign(one, &target, when, 60, &url) ==
-                   LS_OK);
-        check_bytes(name, urls[i].p, urls[i].n, url.data, url.size);
-      }
+    check_true(name, ls_run_prepare(run, s, &target, when, 60, lengths) ==
+               LS_OK);
+    check_true(name, ls_run_has_lengths(run) == lengths);
+    for(i = 0; i < size; i++) {
+      part[i].number = firsts[n % 6] + i;
+      part[i].length = n % 3 ? n * 1000 : i * i * i * n;
     }
-    check_true("no part", ls_signer_next(s, part, 0, urls) == LS_EINVAL);
-    check_true("five parts", ls_signer_next(s, part, 5, urls) == LS_EINVAL);
+    check_true(name, ls_run_sign(run, part, size, signatures) == LS_OK);
+    for(i = 0; i < size; i++) {
+      char text[24];
+
+      ls_signer_begin(one);
+      snprintf(text, sizeof(text), "%" PRIu64, part[i].number);
+      ls_signer_query(one, LS_LIT("partNumber"), str(text));
+      ls_signer_query(one, LS_LIT("uploadId"), LS_LIT("a+b"));
+      snprintf(text, sizeof(text), "%" PRIu64, part[i].length);
+      if(lengths)
+        ls_signer_header(one, LS_LIT("content-length"), str(text));
+      check_true(name, ls_signer_presign(one, &target, when, 60, &want) ==
+                 LS_OK);
+      url = ls_run_url(run, part[i].number, signatures[i]);
+      check_bytes(name, url.p, url.n, want.p, want.n);
+      check_true(name, url.n <= ls_run_url_max(run));
+    }
+    check_true("no part", ls_run_sign(run, part, 0, signatures) == LS_EINVAL);
+    check_true("too many", ls_run_sign(run, part, LS_RUN_MAX + 1,
+                                       signatures) == LS_EINVAL);
   }
-  ls_buf_free(&url);
+  ls_run_free(run);
+  ls_run_free(NULL);
   ls_signer_free(s);
   ls_signer_free(one);
+  ls_signer_free(NULL);
+}
+
+/* A string to sign whose digest begins at every place in a word and a block:
+ * regions of every length. */
+static void regions(const char *name)
+{
+  char region[100];
+  size_t n, i;
+
+  for(n = 1; n < sizeof(region); n++) {
+    ls_credentials c = {
+      LS_LIT("AK"), LS_LIT(SECRET), { NULL, 0 }, { region, n }, LS_LIT("s3")
+    };
+    ls_target target = target_of("PUT", "/k");
+    ls_part part[LS_RUN_MAX];
+    ls_signature signatures[LS_RUN_MAX];
+    ls_signer *s = NULL;
+    ls_run *run = NULL;
+    ls_str url, want;
+    char text[4];
+
+    memset(region, 'r', n);
+    memset(part, 0, sizeof(part));
+    for(i = 0; i < LS_RUN_MAX; i++)
+      part[i].number = 10 + i;
+    check_true(name, ls_signer_new(&s, &c) == LS_OK);
+    check_true(name, ls_run_new(&run) == LS_OK);
+    ls_signer_begin(s);
+    check_true(name, ls_run_prepare(run, s, &target, when, 60, false) ==
+               LS_OK);
+    check_true(name, ls_run_sign(run, part, LS_RUN_MAX, signatures) == LS_OK);
+    for(i = 0; i < LS_RUN_MAX; i += 13) {
+      url = ls_run_url(run, part[i].number, signatures[i]);
+      snprintf(text, sizeof(text), "%u", (unsigned)part[i].number);
+      ls_signer_begin(s);
+      ls_signer_query(s, LS_LIT("partNumber"), str(text));
+      check_true(name, ls_signer_presign(s, &target, when, 60, &want) ==
+                 LS_OK);
+      check_bytes(name, url.p, url.n, want.p, want.n);
+    }
+    ls_run_free(run);
+    ls_signer_free(s);
+  }
 }
 
 /* Every byte of a URL replaced by every other. */
@@ -160,43 +201,44 @@ static void mutations(void)
   ls_signer *s = new_signer("");
   ls_target target = target_of("PUT", "/a//b/../c d+%");
   ls_verifier *v = NULL;
-  ls_buf url;
+  ls_str url;
+  char text[1024];
   size_t at;
   int c, accepted = 0;
 
   check_true("new verifier", ls_verifier_new(&v) == LS_OK);
-  ls_buf_init(&url, 4096);
   ls_signer_begin(s);
   ls_signer_query(s, LS_LIT("x y"), LS_LIT("1 + 1"));
   ls_signer_header(s, LS_LIT("content-length"), LS_LIT("5"));
   check_true("presign", ls_signer_presign(s, &target, when, 60, &url) ==
+             LS_OK && url.n <= sizeof(text));
+  memcpy(text, url.p, url.n);
+  url.p = text;
+  check_true("accepted", verify(v, "PUT", url, "5", SECRET) ==
              LS_OK);
-  check_true("accepted", verify(v, "PUT", ls_buf_view(&url), "5", SECRET) ==
-             LS_OK);
-  check_true("length", verify(v, "PUT", ls_buf_view(&url), "6", SECRET) ==
+  check_true("length", verify(v, "PUT", url, "6", SECRET) ==
              LS_ESIG);
-  check_true("method", verify(v, "GET", ls_buf_view(&url), "5", SECRET) ==
+  check_true("method", verify(v, "GET", url, "5", SECRET) ==
              LS_ESIG);
-  check_true("secret", verify(v, "PUT", ls_buf_view(&url), "5", SECRET "x") ==
+  check_true("secret", verify(v, "PUT", url, "5", SECRET "x") ==
              LS_ESIG);
   for(at = sizeof("https://examplebucket.s3.amazonaws.com") - 1;
-      at < url.size; at++) {
-    char old = url.data[at];
+      at < url.n; at++) {
+    char old = text[at];
 
     for(c = 0; c < 256; c++) {
       if((char)c == old)
         continue;
-      url.data[at] = (char)c;
-      accepted += verify(v, "PUT", ls_buf_view(&url), "5", SECRET) == LS_OK;
+      text[at] = (char)c;
+      accepted += verify(v, "PUT", url, "5", SECRET) == LS_OK;
     }
-    url.data[at] = old;
+    text[at] = old;
   }
   /* Seven escapes have a letter, %2B, %2F or %3B, and mean the same with the
    * other case of it. */
   check_u64("accepted mutations", (uint64_t)accepted, 7);
-  check_true("unharmed", verify(v, "PUT", ls_buf_view(&url), "5", SECRET) ==
+  check_true("unharmed", verify(v, "PUT", url, "5", SECRET) ==
              LS_OK);
-  ls_buf_free(&url);
   ls_verifier_free(v);
   ls_signer_free(s);
 }
@@ -207,23 +249,18 @@ static void ceilings(void)
   ls_target target = target_of("GET", "/k");
   size_t size = (size_t)1 << 21;
   char *large = malloc(size);
-  ls_buf url;
+  ls_run *run = NULL;
+  ls_str url;
 
-  if(!large)
+  if(!large || ls_run_new(&run))
     return;
   memset(large, '%', size);
-  ls_buf_init(&url, 100);
   ls_signer_begin(s);
-  check_true("a small buffer",
-             ls_signer_presign(s, &target, when, 60, &url) == LS_ELIMIT);
-  check_true("is empty", url.size == 0 && url.data == NULL);
-  url.ceiling = size;
-  ls_buf_clear(&url);
   ls_signer_query(s, LS_LIT("a"), (ls_str){ large, size });
   check_true("a large parameter",
              ls_signer_presign(s, &target, when, 60, &url) == LS_ELIMIT);
   check_true("run of it",
-             ls_signer_parts(s, &target, when, 60, true) == LS_ELIMIT);
+             ls_run_prepare(run, s, &target, when, 60, true) == LS_ELIMIT);
   ls_signer_begin(s);
   ls_signer_header(s, LS_LIT("a"), (ls_str){ large, size });
   check_true("a large header",
@@ -243,7 +280,7 @@ static void ceilings(void)
   check_true("year 10000",
              ls_signer_presign(s, &target, LS_DATE_MAX + 1, 60, &url) ==
              LS_EINVAL);
-  ls_buf_free(&url);
+  ls_run_free(run);
   ls_signer_free(s);
   free(large);
 }
@@ -258,6 +295,7 @@ int main(void)
     examples(name);
     parts(name, false);
     parts(name, true);
+    regions(name);
   }
   check_true("default", ls_sha256_use(NULL) == LS_OK);
   mutations();

@@ -94,6 +94,27 @@ static void buffers(void)
   ls_buf_free(&b);
 }
 
+static void hexes(void)
+{
+  unsigned char all[256], back[256];
+  char text[513], want[3];
+  size_t n, i;
+
+  for(i = 0; i < 256; i++)
+    all[i] = (unsigned char)(i * 167);
+  for(n = 0; n <= 256; n += n < 20 ? 1 : 59) {
+    text[2 * n] = '!';
+    ls_hex(text, all, n);
+    check_true("no more than its size", text[2 * n] == '!');
+    for(i = 0; i < n; i++) {
+      snprintf(want, sizeof(want), "%02x", all[i]);
+      check_text("hex", text + 2 * i, 2, want);
+    }
+    check_true("unhex", ls_unhex(back, text, 2 * n) == LS_OK);
+    check_bytes("unhex", (char *)back, n, (char *)all, n);
+  }
+}
+
 static void add(ls_pairs *list, const char *name, const char *value)
 {
   ls_pairs_begin(list);
@@ -181,6 +202,7 @@ int main(void)
   dates();
   uris();
   buffers();
+  hexes();
   pairs();
   plans();
   check_true("equal", ls_equal(LS_LIT("ab"), LS_LIT("ab")));

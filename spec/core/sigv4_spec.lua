@@ -319,6 +319,48 @@ describe("longshore.core SigV4", function()
       end
     end)
 
+    it("one call for each URL, from a run that stands alone", function()
+      local signer = aws_signer()
+      for _, lengths in ipairs { false, true } do
+        local run = assert(signer:parts(run_of { lengths = lengths }))
+        local want = signer:presign_parts(run_of { first = 8, count = 5, length = lengths and 77 or nil })
+        signer:presign { method = "GET", host = "h", path = "/other", expires = 1, time = TIME + 1 }
+        collectgarbage()
+        for i = 5, 1, -1 do
+          assert.equal(want[i], run:url(7 + i, lengths and 77 or nil))
+        end
+        assert.has_error(function() run:url(0) end)
+        assert.has_error(function() run:url(2 ^ 31) end)
+        assert.has_error(function() run:url() end)
+        assert.has_error(function() run:url(1, not lengths and 5 or nil) end)
+        assert.has_error(function() run.url(signer, 1) end)
+        assert.equal("longshore.run", tostring(run))
+      end
+      local run, err = signer:parts(run_of { expires = 0 })
+      assert.is_nil(run)
+      assert.equal("invalid", err.code)
+      assert.has_error(function() signer:parts {} end)
+    end)
+
+    it("10,000 of them, each a URL that verifies, by every implementation", function()
+      finally(function() core.sha256_use(nil) end)
+      local signer = aws_signer()
+      local run = run_of { count = 10000, length = 8388608, last_length = 5 }
+      local want
+      for _, name in ipairs(core.sha256_implementations()) do
+        core.sha256_use(name)
+        local urls = signer:presign_parts(run)
+        want = want or urls
+        assert.same(want, urls)
+      end
+      for i, url in ipairs(want) do
+        assert(core.sigv4_verify({ method = "PUT", target = url:match("^https://[^/]+(.*)$"),
+          headers = { host = "s3.example.com", ["content-length"] = i < 10000 and 8388608 or 5 } },
+          { secret_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", now = TIME }))
+      end
+      assert.has_error(function() core.sha256_use("abacus") end)
+    end)
+
     it("but not what only the run itself may say", function()
       for _, bad in ipairs {
         { count = 1, query = { partNumber = 1 } }, { count = 1, headers = { ["content-length"] = 1 } },

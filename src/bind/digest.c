@@ -27,6 +27,28 @@ static int l_sha256(lua_State *L)
   return 1;
 }
 
+/* sha256_implementations() -> the names of those this CPU can run */
+static int l_implementations(lua_State *L)
+{
+  const char *name;
+  int i;
+
+  lua_newtable(L);
+  for(i = 0; (name = ls_sha256_name((size_t)i)) != NULL; i++) {
+    lua_pushstring(L, name);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+/* sha256_use(name | nil): forces one, for tests; nil for the best */
+static int l_use(lua_State *L)
+{
+  if(ls_sha256_use(luaL_optstring(L, 1, NULL)))
+    return luaL_argerror(L, 1, "no such implementation on this CPU");
+  return 0;
+}
+
 /* md5 and sha1 */
 static int evp_digest(lua_State *L, unsigned which)
 {
@@ -193,6 +215,8 @@ void lsb_open_digest(lua_State *L)
     { "md5", l_md5 },
     { "sha1", l_sha1 },
     { "sha256", l_sha256 },
+    { "sha256_implementations", l_implementations },
+    { "sha256_use", l_use },
     { "hmac_sha256", l_hmac_sha256 },
     { "hex", l_hex },
     { "unhex", l_unhex },

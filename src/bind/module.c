@@ -15,6 +15,7 @@ int luaopen_longshore_core(lua_State *L);
   X(file) \
   X(lock) \
   X(signer) \
+  X(run) \
   X(verifier) \
   X(plan) \
   X(engine)

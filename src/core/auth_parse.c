@@ -4,8 +4,6 @@
 #include "uri.h"
 #include "verifier_impl.h"
 
-#include "text.h"
-
 #define UNSIGNED "UNSIGNED-PAYLOAD"
 
 static ls_code malformed(ls_verifier *v, const char *message, ls_str field)

@@ -1,6 +1,6 @@
 /* See buf.h. Room: src/core. */
 #include "buf.h"
-#include "secure.h"
+#include "text.h"
 
 #include <stdlib.h>
 
@@ -14,8 +14,6 @@ void ls_buf_init(ls_buf *b, size_t ceiling)
 
 void ls_buf_free(ls_buf *b)
 {
-  if(b->data)
-    ls_wipe(b->data, b->capacity);
   free(b->data);
   ls_buf_init(b, b->ceiling);
 }
@@ -33,56 +31,32 @@ static char *fail(ls_buf *b, ls_code code)
   return NULL;
 }
 
-/* Not realloc: what the old block held may have to be wiped. */
-static char *enlarge(ls_buf *b, size_t need)
+char *ls_buf_enlarge(ls_buf *b, size_t n)
 {
-  size_t capacity = b->capacity ? b->capacity : 256;
+  size_t capacity = b->capacity ? b->capacity :
+                    b->ceiling < 256 ? b->ceiling : 256;
+  size_t need = b->size + n;
   char *data;
 
+  if(b->code)
+    return NULL;
+  if(n > b->ceiling - b->size)
+    return fail(b, LS_ELIMIT);
+  if(b->data && need <= b->capacity)
+    return b->data + b->size;
   while(capacity < need)
     capacity = capacity > b->ceiling / 2 ? b->ceiling : capacity * 2;
-  data = malloc(capacity);
+  data = realloc(b->data, capacity ? capacity : 1);
   if(!data)
     return fail(b, LS_ENOMEM);
-  if(b->data) {
-    memcpy(data, b->data, b->size);
-    ls_wipe(b->data, b->capacity);
-    free(b->data);
-  }
   b->data = data;
   b->capacity = capacity;
   return data + b->size;
 }
 
-char *ls_buf_room(ls_buf *b, size_t n)
-{
-  if(b->code)
-    return NULL;
-  if(n > b->ceiling - b->size)
-    return fail(b, LS_ELIMIT);
-  if(n > b->capacity - b->size || !b->data)
-    return enlarge(b, b->size + n);
-  return b->data + b->size;
-}
-
-void ls_buf_add(ls_buf *b, const void *p, size_t n)
-{
-  char *to = ls_buf_room(b, n);
-
-  if(!to || !n)
-    return;
-  memcpy(to, p, n);
-  b->size += n;
-}
-
 void ls_buf_uint(ls_buf *b, uint64_t value)
 {
-  char digits[20];
-  size_t at = sizeof(digits);
+  char digits[LS_DECIMAL_MAX];
 
-  do {
-    digits[--at] = (char)('0' + value % 10);
-    value /= 10;
-  } while(value);
-  ls_buf_add(b, digits + at, sizeof(digits) - at);
+  ls_buf_add(b, digits, ls_decimal(digits, value));
 }

@@ -19,17 +19,35 @@ typedef struct ls_buf {
 
 void ls_buf_init(ls_buf *b, size_t ceiling);
 
-/* Wipes and frees; the buffer can be used again, with the same ceiling. */
+/* The buffer can be used again, with the same ceiling. Nothing is wiped: no
+ * secret ever goes into a buffer. */
 void ls_buf_free(ls_buf *b);
 
 /* Forgets the content and a failure, keeps the memory. */
 void ls_buf_clear(ls_buf *b);
 
+/* The slow half of ls_buf_room. */
+char *ls_buf_enlarge(ls_buf *b, size_t n);
+
 /* Room for `n` more bytes at the end; NULL after a failure. The caller writes
  * there and adds what it wrote to `size`. */
-char *ls_buf_room(ls_buf *b, size_t n);
+static inline char *ls_buf_room(ls_buf *b, size_t n)
+{
+  if(n < b->capacity - b->size)
+    return b->data + b->size;
+  return ls_buf_enlarge(b, n);
+}
 
-void ls_buf_add(ls_buf *b, const void *p, size_t n);
+static inline void ls_buf_add(ls_buf *b, const void *p, size_t n)
+{
+  char *to = ls_buf_room(b, n);
+
+  if(!to || !n)
+    return;
+  memcpy(to, p, n);
+  b->size += n;
+}
+
 void ls_buf_uint(ls_buf *b, uint64_t value); /* in decimal */
 
 static inline void ls_buf_str(ls_buf *b, ls_str s)

@@ -1,7 +1,6 @@
 /* See canonical.h. Room: src/core. */
 #include "canonical.h"
 #include "secure.h"
-#include "text.h"
 #include "uri.h"
 
 void ls_query_add(ls_pairs *query, ls_str name, ls_str value)

@@ -9,6 +9,7 @@
 
 #include "pairs.h"
 #include "sha256.h"
+#include "text.h"
 
 #define LS_ALGORITHM "AWS4-HMAC-SHA256"
 

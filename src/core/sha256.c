@@ -38,17 +38,39 @@ static const ls_sha256_impl *const impls[] = {
 
 #define IMPLS (sizeof(impls) / sizeof(impls[0]))
 
+/* The name for the best of them together with the wide form. */
+#if defined(__x86_64__)
+#define WIDE "avx512"
+static const ls_sha256_wide_impl *const wide_impl = &ls_sha256_avx512;
+#else
+#define WIDE "wide"
+static const ls_sha256_wide_impl *const wide_impl = NULL;
+#endif
+
 /* Chosen on first use. Two threads may choose at once: both find the same. */
 static _Atomic(const ls_sha256_impl *) chosen;
+static _Atomic(const ls_sha256_wide_impl *) chosen_wide;
 
-static const ls_sha256_impl *choose(void)
+static bool wide_usable(void)
+{
+  return wide_impl && wide_impl->usable();
+}
+
+static const ls_sha256_impl *choose(const ls_sha256_impl *it, bool wide)
+{
+  atomic_store_explicit(&chosen_wide, wide ? wide_impl : NULL,
+                        memory_order_relaxed);
+  atomic_store_explicit(&chosen, it, memory_order_relaxed);
+  return it;
+}
+
+static const ls_sha256_impl *choose_best(void)
 {
   size_t i = 0;
 
   while(!impls[i]->usable())
     i++;
-  atomic_store_explicit(&chosen, impls[i], memory_order_relaxed);
-  return impls[i];
+  return choose(impls[i], wide_usable());
 }
 
 static inline const ls_sha256_impl *impl(void)
@@ -56,13 +78,15 @@ static inline const ls_sha256_impl *impl(void)
   const ls_sha256_impl *it =
     atomic_load_explicit(&chosen, memory_order_relaxed);
 
-  return it ? it : choose();
+  return it ? it : choose_best();
 }
 
 const char *ls_sha256_name(size_t index)
 {
   size_t i;
 
+  if(wide_usable() && index-- == 0)
+    return WIDE;
   for(i = 0; i < IMPLS; i++) {
     if(impls[i]->usable() && index-- == 0)
       return impls[i]->name;
@@ -74,17 +98,57 @@ ls_code ls_sha256_use(const char *name)
 {
   size_t i;
 
-  if(!name) {
-    choose();
+  if(!name || (strcmp(name, WIDE) == 0 && wide_usable())) {
+    choose_best();
     return LS_OK;
   }
   for(i = 0; i < IMPLS; i++) {
     if(strcmp(impls[i]->name, name) == 0 && impls[i]->usable()) {
-      atomic_store_explicit(&chosen, impls[i], memory_order_relaxed);
+      choose(impls[i], false);
       return LS_OK;
     }
   }
   return LS_EINVAL;
+}
+
+bool ls_sha256_has_wide(void)
+{
+  impl();
+  return atomic_load_explicit(&chosen_wide, memory_order_relaxed) != NULL;
+}
+
+void ls_sha256_wide_same(ls_sha256_wide *state, const uint32_t kw[64])
+{
+  wide_impl->same(state, kw);
+}
+
+void ls_sha256_wide_each(ls_sha256_wide *state,
+                         const uint32_t w[16][LS_WIDE])
+{
+  wide_impl->each(state, w);
+}
+
+static uint32_t ror(uint32_t x, int n)
+{
+  return x >> n | x << (32 - n);
+}
+
+void ls_sha256_schedule(uint32_t kw[64],
+                        const unsigned char block[LS_SHA256_BLOCK])
+{
+  uint32_t w[64];
+  int i;
+
+  for(i = 0; i < 16; i++)
+    w[i] = ls_load32be(block + 4 * i);
+  for(i = 16; i < 64; i++) {
+    uint32_t x = w[i - 15], y = w[i - 2];
+
+    w[i] = w[i - 16] + w[i - 7] + (ror(x, 7) ^ ror(x, 18) ^ x >> 3) +
+           (ror(y, 17) ^ ror(y, 19) ^ y >> 10);
+  }
+  for(i = 0; i < 64; i++)
+    kw[i] = w[i] + ls_sha256_k[i];
 }
 
 void ls_sha256_blocks(ls_sha256_state *state, const unsigned char *p,
@@ -121,14 +185,8 @@ void ls_sha256_store(const ls_sha256_state *state,
 {
   int i;
 
-  for(i = 0; i < 8; i++) {
-    uint32_t v = state->h[i];
-
-    out[4 * i] = (unsigned char)(v >> 24);
-    out[4 * i + 1] = (unsigned char)(v >> 16);
-    out[4 * i + 2] = (unsigned char)(v >> 8);
-    out[4 * i + 3] = (unsigned char)v;
-  }
+  for(i = 0; i < 8; i++)
+    ls_store32be(out + 4 * i, state->h[i]);
 }
 
 void ls_sha256_init(ls_sha256 *s)

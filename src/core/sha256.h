@@ -43,6 +43,30 @@ void ls_sha256_blocks4(ls_sha256_state state[LS_SHA256_LANES],
                        const unsigned char *const p[LS_SHA256_LANES],
                        size_t count);
 
+/* The states of LS_WIDE messages, word by word: h[i][m] is word i of message
+ * m. For long runs of alike messages, where the CPU has the vectors for it. */
+#define LS_WIDE 32
+
+typedef struct ls_sha256_wide {
+  uint32_t h[8][LS_WIDE];
+} ls_sha256_wide;
+
+/* Whether the two functions below may be called. */
+bool ls_sha256_has_wide(void);
+
+/* Runs a block that all messages share through every state. `kw` comes from
+ * ls_sha256_schedule. */
+void ls_sha256_wide_same(ls_sha256_wide *state, const uint32_t kw[64]);
+
+/* Runs a block of each message: w[i][m] is its word i, most significant byte
+ * first. */
+void ls_sha256_wide_each(ls_sha256_wide *state,
+                         const uint32_t w[16][LS_WIDE]);
+
+/* A block's schedule with the rounds' constants added. */
+void ls_sha256_schedule(uint32_t kw[64],
+                        const unsigned char block[LS_SHA256_BLOCK]);
+
 /* Pads a message in place: `tail` holds its last n bytes, all that follow the
  * last whole block of `length` bytes, and has room up to the end of the block
  * (or the next) that the padding fills. Returns the number of blocks. */

@@ -16,8 +16,15 @@ typedef struct ls_sha256_impl {
                   size_t count);
 } ls_sha256_impl;
 
+typedef struct ls_sha256_wide_impl {
+  bool (*usable)(void);
+  void (*same)(ls_sha256_wide *state, const uint32_t kw[64]);
+  void (*each)(ls_sha256_wide *state, const uint32_t w[16][LS_WIDE]);
+} ls_sha256_wide_impl;
+
 extern const ls_sha256_impl ls_sha256_openssl;
 #if defined(__x86_64__)
+extern const ls_sha256_wide_impl ls_sha256_avx512;
 extern const ls_sha256_impl ls_sha256_shani;
 #elif defined(__aarch64__)
 extern const ls_sha256_impl ls_sha256_arm;

@@ -1,7 +1,6 @@
 /* Signing one request, in headers or in a URL. See signer.h. Room: src/core. */
 #include "secure.h"
 #include "signer_impl.h"
-#include "text.h"
 #include "uri.h"
 
 #include <stdlib.h>
@@ -33,7 +32,7 @@ ls_code ls_signer_new(ls_signer **out, const ls_credentials *credentials)
 {
   ls_signer *s = calloc(1, sizeof(*s));
   ls_credentials *c;
-  size_t at = 0, l;
+  size_t at = 0;
 
   *out = NULL;
   if(!s)
@@ -59,20 +58,13 @@ ls_code ls_signer_new(ls_signer **out, const ls_credentials *credentials)
   ls_buf_init(&s->host, LS_SIGNER_MAX);
   ls_buf_init(&s->names, LS_SIGNER_MAX);
   ls_buf_init(&s->canonical, 4 * LS_SIGNER_MAX);
-  ls_buf_init(&s->authorization, LS_SIGNER_MAX);
-  ls_buf_init(&s->url_head, 4 * LS_SIGNER_MAX);
-  for(l = 0; l < LS_PARTS_LANES; l++) {
-    ls_buf_init(&s->lane[l].tail, 4 * LS_SIGNER_MAX);
-    ls_buf_init(&s->lane[l].url, 4 * LS_SIGNER_MAX);
-  }
+  ls_buf_init(&s->result, 4 * LS_SIGNER_MAX);
   *out = s;
   return LS_OK;
 }
 
 void ls_signer_free(ls_signer *s)
 {
-  size_t l;
-
   if(!s)
     return;
   ls_buf_free(&s->scope);
@@ -81,12 +73,7 @@ void ls_signer_free(ls_signer *s)
   ls_buf_free(&s->host);
   ls_buf_free(&s->names);
   ls_buf_free(&s->canonical);
-  ls_buf_free(&s->authorization);
-  ls_buf_free(&s->url_head);
-  for(l = 0; l < LS_PARTS_LANES; l++) {
-    ls_buf_free(&s->lane[l].tail);
-    ls_buf_free(&s->lane[l].url);
-  }
+  ls_buf_free(&s->result);
   ls_wipe(s->owned, s->owned_n);
   free(s->owned);
   ls_wipe(s, sizeof(*s));
@@ -303,7 +290,7 @@ static void sign_canonical(ls_signer *s, char signature[LS_SIGNATURE_SIZE])
 ls_code ls_signer_sign(ls_signer *s, const ls_target *target,
                        ls_str payload_hash, uint64_t time, ls_signed *out)
 {
-  ls_buf *to = &s->authorization;
+  ls_buf *to = &s->result;
   char signature[LS_SIGNATURE_SIZE];
   ls_code code = begin_target(s, target, time, false);
 
@@ -403,21 +390,24 @@ void ls_signer_origin(const ls_signer *s, const ls_target *target, ls_buf *to)
 }
 
 ls_code ls_signer_presign(ls_signer *s, const ls_target *target,
-                          uint64_t time, uint64_t expires, ls_buf *url)
+                          uint64_t time, uint64_t expires, ls_str *url)
 {
   char signature[LS_SIGNATURE_SIZE];
+  ls_buf *to = &s->result;
   ls_code code = ls_signer_prepare(s, target, time, expires);
 
   if(code)
     return code;
   sign_canonical(s, signature);
-  ls_signer_origin(s, target, url);
-  ls_buf_add(url, s->canonical.data + s->path_at,
+  ls_buf_clear(to);
+  ls_signer_origin(s, target, to);
+  ls_buf_add(to, s->canonical.data + s->path_at,
              s->query_at - 1 - s->path_at);
-  ls_buf_lit(url, "?");
-  ls_buf_add(url, s->canonical.data + s->query_at,
+  ls_buf_lit(to, "?");
+  ls_buf_add(to, s->canonical.data + s->query_at,
              s->query_end - s->query_at);
-  ls_buf_lit(url, "&X-Amz-Signature=");
-  ls_buf_add(url, signature, sizeof(signature));
-  return ls_buf_code(url);
+  ls_buf_lit(to, "&X-Amz-Signature=");
+  ls_buf_add(to, signature, sizeof(signature));
+  *url = ls_buf_view(to);
+  return ls_buf_code(to);
 }

@@ -4,7 +4,7 @@
  *   ls_signer_query(s, name, value);       any number of times
  *   ls_signer_header(s, name, value);      any number of times
  *   ls_signer_presign(s, &target, time, expires, &url)
- *     or ls_signer_sign or ls_signer_parts
+ *     or ls_signer_sign or ls_run_prepare
  *
  * A signer owns its credentials (wiped when freed), the signing key of the
  * day it last signed for, and memory that it uses again for every request.
@@ -65,30 +65,11 @@ LS_MUST_CHECK ls_code ls_signer_sign(ls_signer *s, const ls_target *target,
 
 #define LS_EXPIRES_MAX 604800
 
-/* Appends a URL that is good for `expires` seconds, 1 to LS_EXPIRES_MAX. The
- * signature is its last parameter; the payload is not signed. */
+/* A URL that is good for `expires` seconds, 1 to LS_EXPIRES_MAX. The signature
+ * is its last parameter; the payload is not signed. The text is valid until
+ * the signer's next call. */
 LS_MUST_CHECK ls_code ls_signer_presign(ls_signer *s, const ls_target *target,
                                         uint64_t time, uint64_t expires,
-                                        ls_buf *url);
-
-typedef struct ls_part {
-  uint64_t number;
-  uint64_t length; /* signed as content-length where the run signs lengths */
-} ls_part;
-
-/* Prepares URLs that differ in partNumber only, and in the signed
- * content-length if `lengths`. The other parameters (uploadId) are those
- * added since ls_signer_begin. */
-LS_MUST_CHECK ls_code ls_signer_parts(ls_signer *s, const ls_target *target,
-                                      uint64_t time, uint64_t expires,
-                                      bool lengths);
-
-#define LS_PARTS_LANES 4
-
-/* Signs 1 to LS_PARTS_LANES of the parts that were prepared for. The URLs
- * are valid until the signer's next call. */
-LS_MUST_CHECK ls_code ls_signer_next(ls_signer *s, const ls_part *parts,
-                                     size_t count,
-                                     ls_str urls[LS_PARTS_LANES]);
+                                        ls_str *url);
 
 #endif

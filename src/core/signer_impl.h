@@ -1,4 +1,4 @@
-/* What the two signer files share. Room: src/core. */
+/* What signing one request and signing a run of parts share. Room: src/core. */
 #ifndef LS_SIGNER_IMPL_H
 #define LS_SIGNER_IMPL_H
 
@@ -8,12 +8,6 @@
 
 /* Query, headers and a canonical request are at most this long. */
 #define LS_SIGNER_MAX ((size_t)1 << 20)
-
-/* One lane of a run of parts. */
-typedef struct ls_lane {
-  ls_buf tail; /* the canonical request behind the blocks common to all */
-  ls_buf url;
-} ls_lane;
 
 struct ls_signer {
   ls_credentials credentials;
@@ -32,19 +26,10 @@ struct ls_signer {
   ls_buf host;             /* in lower case, without the scheme's own port */
   ls_buf names;            /* of the signed headers */
   ls_buf canonical;
-  ls_buf authorization;
+  ls_buf result;           /* the Authorization header, or a URL */
   size_t path_at;          /* in `canonical` */
   size_t query_at;
   size_t query_end;
-
-  /* A run of parts: where its two values go in `canonical`. */
-  bool lengths;
-  size_t number_at;
-  size_t length_at;
-  ls_sha256_state prefix;  /* behind the blocks common to all parts */
-  size_t prefix_n;         /* bytes in those blocks */
-  ls_buf url_head;         /* of a URL, up to partNumber= */
-  ls_lane lane[LS_PARTS_LANES];
 };
 
 /* Sets the signer's reason and returns LS_EINVAL. */

@@ -62,6 +62,25 @@ static inline bool ls_is_control(char c)
   return (u < 0x20 && u != '\t') || u == 0x7f;
 }
 
+/* Words with their most significant byte first. */
+static inline uint32_t ls_load32be(const void *p)
+{
+  const unsigned char *b = p;
+
+  return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 |
+         b[3];
+}
+
+static inline void ls_store32be(void *p, uint32_t v)
+{
+  unsigned char *b = p;
+
+  b[0] = (unsigned char)(v >> 24);
+  b[1] = (unsigned char)(v >> 16);
+  b[2] = (unsigned char)(v >> 8);
+  b[3] = (unsigned char)v;
+}
+
 /* 0..15, or -1 for what is no hexadecimal digit. */
 static inline int ls_hex_digit(char c)
 {

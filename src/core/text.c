@@ -1,15 +1,46 @@
 /* See text.h. Room: src/core. */
 #include "text.h"
 
+size_t ls_decimal(char to[LS_DECIMAL_MAX], uint64_t value)
+{
+  char digits[LS_DECIMAL_MAX];
+  size_t at = sizeof(digits);
+
+  do {
+    digits[--at] = (char)('0' + value % 10);
+    value /= 10;
+  } while(value);
+  memcpy(to, digits + at, sizeof(digits) - at);
+  return sizeof(digits) - at;
+}
+
+/* Four bytes as eight digits in one word, as ls_hex4 does it for two. */
+static uint64_t hex8(uint64_t x)
+{
+  uint64_t letters;
+
+  x = (x | x << 16) & 0x0000ffff0000ffff;
+  x = (x | x << 8) & 0x00ff00ff00ff00ff;
+  x = (x | x << 4) & 0x0f0f0f0f0f0f0f0f;
+  letters = (x + 0x0606060606060606) >> 4 & 0x0101010101010101;
+  return x + 0x3030303030303030 + (letters << 5) + (letters << 3) - letters;
+}
+
 void ls_hex(char *to, const void *from, size_t n)
 {
-  static const char digits[] = "0123456789abcdef";
   const unsigned char *p = from;
-  size_t i;
 
-  for(i = 0; i < n; i++) {
-    to[2 * i] = digits[p[i] >> 4];
-    to[2 * i + 1] = digits[p[i] & 15];
+  for(; n >= 4; n -= 4, p += 4, to += 8) {
+    uint64_t text = hex8(ls_load32be(p));
+
+    ls_store32be(to, (uint32_t)(text >> 32));
+    ls_store32be(to + 4, (uint32_t)text);
+  }
+  for(; n; n--, p++, to += 2) {
+    uint32_t text = ls_hex4(*p);
+
+    to[0] = (char)(text >> 8);
+    to[1] = (char)text;
   }
 }
 

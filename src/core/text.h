@@ -1,4 +1,4 @@
-/* Bytes as text: hexadecimal and Base64. Room: src/core.
+/* Numbers and bytes as text: decimal, hexadecimal, Base64. Room: src/core.
  *
  * Encoders write exactly the size their macro says and no NUL. Decoders are
  * strict: one text for each byte string, so no white space, no missing or
@@ -13,6 +13,23 @@
 #define LS_BASE64_SIZE(n) (((n) + 2) / 3 * 4)
 /* An upper bound for what a text of n characters decodes to. */
 #define LS_UNBASE64_SIZE(n) (((n) + 3) / 4 * 3)
+
+#define LS_DECIMAL_MAX 20
+
+/* Writes a number in decimal; returns how many digits it has. */
+size_t ls_decimal(char to[LS_DECIMAL_MAX], uint64_t value);
+
+/* Two bytes as four digits, the first of them most significant: the digits of
+ * a word side by side, without a table. */
+static inline uint32_t ls_hex4(uint32_t x)
+{
+  uint32_t letters;
+
+  x = (x | x << 8) & 0x00ff00ff;
+  x = (x | x << 4) & 0x0f0f0f0f;
+  letters = (x + 0x06060606) >> 4 & 0x01010101;
+  return x + 0x30303030 + (letters << 5) + (letters << 3) - letters;
+}
 
 void ls_hex(char *to, const void *from, size_t n); /* lower case */
 

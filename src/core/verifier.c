@@ -1,6 +1,5 @@
 /* Checking a signature. See verifier.h. Room: src/core. */
 #include "secure.h"
-#include "text.h"
 #include "uri.h"
 #include "verifier_impl.h"
 

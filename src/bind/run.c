@@ -1,0 +1,287 @@
+/* Runs of parts for Lua: all URLs in one call, or one at a time.
+ * Room: src/bind.
+ */
+#include "signer.h"
+
+void lsb_open_run(lua_State *L);
+
+#define RUN "longshore.run"
+#define PARTS_MAX 1000000
+
+static const uint64_t most = (uint64_t)LSB_INTEGER_MAX;
+
+/* The parts of a run: a list of {number=, length=}, or a first number and a
+ * count of equal lengths. */
+typedef struct batch {
+  ls_signer *signer;
+  ls_run *run;
+  ls_target target;
+  uint64_t time;
+  uint64_t expires;
+  int list;           /* stack index of the list; 0: a range */
+  uint64_t first;
+  size_t count;
+  bool has_length;
+  uint64_t length;
+  uint64_t last_length;
+} batch;
+
+/* What a run has in common. */
+static batch read_common(lua_State *L)
+{
+  lsb_signer *s = lsb_check_signer(L);
+  batch b;
+
+  memset(&b, 0, sizeof(b));
+  b.target = lsb_read_target(L, "PUT");
+  b.time = lsb_field_time(L);
+  b.expires = lsb_field_uint(L, 2, "expires", 0, most, UINT64_MAX);
+  luaL_argcheck(L, b.expires != UINT64_MAX, 2, "expires: seconds expected");
+  b.signer = s->core;
+  return b;
+}
+
+static batch read_batch(lua_State *L)
+{
+  lsb_signer *s = lsb_check_signer(L);
+  batch b = read_common(L);
+
+  if(!s->run && ls_run_new(&s->run))
+    luaL_error(L, "not enough memory");
+  b.run = s->run;
+  lua_settop(L, 2);
+  lua_getfield(L, 2, "parts");
+  if(!lua_isnil(L, 3)) {
+    luaL_argcheck(L, lua_istable(L, 3), 2, "parts: a list expected");
+    b.list = 3;
+    b.count = lua_rawlen(L, 3);
+    luaL_argcheck(L, b.count <= PARTS_MAX, 2, "parts: at most 1000000");
+    return b;
+  }
+  b.first = lsb_field_uint(L, 2, "first", 1, INT32_MAX, 1);
+  b.count = (size_t)lsb_field_uint(L, 2, "count", 0, PARTS_MAX, UINT32_MAX);
+  luaL_argcheck(L, b.count <= PARTS_MAX, 2, "parts or count expected");
+  b.length = lsb_field_uint(L, 2, "length", 0, most, UINT64_MAX);
+  b.has_length = b.length != UINT64_MAX;
+  b.last_length = lsb_field_uint(L, 2, "last_length", 0, most, b.length);
+  luaL_argcheck(L, (b.last_length != UINT64_MAX) == b.has_length, 2,
+                "last_length: needs length");
+  return b;
+}
+
+/* Part i of the batch, from 0; the result says whether its length is signed. */
+static bool get_part(lua_State *L, const batch *b, size_t i, ls_part *part)
+{
+  int top;
+
+  if(!b->list) {
+    part->number = b->first + i;
+    part->length = i + 1 == b->count ? b->last_length : b->length;
+    return b->has_length;
+  }
+  lua_rawgeti(L, b->list, (int)i + 1);
+  if(!lua_istable(L, -1))
+    luaL_error(L, "parts: a list of {number=, length=} expected");
+  top = lua_gettop(L);
+  part->number = lsb_field_uint(L, top, "number", 1, INT32_MAX, 0);
+  if(!part->number)
+    luaL_error(L, "parts: a part without number");
+  part->length = lsb_field_uint(L, top, "length", 0, most, UINT64_MAX);
+  lua_pop(L, 1);
+  return part->length != UINT64_MAX;
+}
+
+static ls_code prepare(lua_State *L, const batch *b, bool lengths)
+{
+  ls_str upload_id = lsb_field_str(L, 2, "upload_id", "");
+
+  lsb_signer_begin(L, b->signer);
+  if(upload_id.n)
+    ls_signer_query(b->signer, LS_LIT("uploadId"), upload_id);
+  return ls_run_prepare(b->run, b->signer, &b->target, b->time, b->expires,
+                        lengths);
+}
+
+/* Where the URLs go. */
+typedef void take_url(lua_State *L, ls_buf *json, size_t i, ls_str url);
+
+static void into_table(lua_State *L, ls_buf *json, size_t i, ls_str url)
+{
+  (void)json;
+  lua_pushlstring(L, url.p, url.n);
+  lua_rawseti(L, -2, (int)i + 1);
+}
+
+static void into_json(lua_State *L, ls_buf *json, size_t i, ls_str url)
+{
+  char *to = ls_buf_room(json, url.n + 3);
+
+  (void)L;
+  (void)i;
+  if(!to)
+    return;
+  /* No character of a URL needs an escape in JSON. */
+  to[0] = '"';
+  memcpy(to + 1, url.p, url.n);
+  to[url.n + 1] = '"';
+  to[url.n + 2] = ',';
+  json->size += url.n + 3;
+}
+
+/* Signs the batch, as many parts at a time as have lengths or as have none,
+ * and gives each URL to `take`. */
+static ls_code sign_batch(lua_State *L, const batch *b, take_url *take,
+                          ls_buf *json)
+{
+  ls_part parts[LS_RUN_MAX];
+  ls_signature signatures[LS_RUN_MAX];
+  bool prepared = false, lengths = false;
+  size_t i, n, k;
+
+  for(i = 0; i < b->count; i += n) {
+    bool has_length = get_part(L, b, i, &parts[0]);
+    ls_code code = LS_OK;
+
+    if(!prepared || has_length != lengths) {
+      code = prepare(L, b, has_length);
+      if(code)
+        return code;
+      /* One allocation, where all are of a kind. */
+      if(json)
+        ls_buf_room(json, (b->count - i) * (ls_run_url_max(b->run) + 3) + 1);
+      prepared = true;
+      lengths = has_length;
+    }
+    for(n = 1; n < LS_RUN_MAX && i + n < b->count; n++) {
+      if(get_part(L, b, i + n, &parts[n]) != lengths)
+        break;
+    }
+    code = ls_run_sign(b->run, parts, n, signatures);
+    if(code)
+      return code;
+    for(k = 0; k < n; k++)
+      take(L, json, i + k,
+           ls_run_url(b->run, parts[k].number, signatures[k]));
+  }
+  return LS_OK;
+}
+
+/* signer:presign_parts{scheme=, host=, path=, upload_id=, parts={{number=,
+ * length=}, ...} | first=, count=, length=, last_length=, query=, headers=,
+ * expires=, time=} -> list of URLs */
+static int l_presign_parts(lua_State *L)
+{
+  batch b = read_batch(L);
+  ls_code code;
+
+  lua_createtable(L, (int)b.count, 0);
+  code = sign_batch(L, &b, into_table, NULL);
+  return code ? lsb_signer_fail(L, b.signer, code) : 1;
+}
+
+/* The same -> the list as JSON text */
+static int l_presign_parts_json(lua_State *L)
+{
+  batch b = read_batch(L);
+  ls_buf *json = lsb_new_buf(L, (size_t)1 << 31);
+  ls_code code;
+
+  ls_buf_lit(json, "[");
+  code = sign_batch(L, &b, into_json, json);
+  if(code)
+    return lsb_signer_fail(L, b.signer, code);
+  if(b.count && json->size)
+    json->size--; /* the last comma */
+  ls_buf_lit(json, "]");
+  return lsb_push_buf(L, json);
+}
+
+/* signer:parts{as above, without the parts; lengths=} -> a run, whose urls are
+ * made one at a time: run:url(number [, length]) */
+static int l_parts(lua_State *L)
+{
+  batch b = read_common(L);
+  ls_run **run = lua_newuserdata(L, sizeof(*run));
+  bool lengths;
+  ls_code code;
+
+  *run = NULL;
+  luaL_getmetatable(L, RUN);
+  lua_setmetatable(L, -2);
+  if(ls_run_new(run))
+    return luaL_error(L, "not enough memory");
+  b.run = *run;
+  lua_getfield(L, 2, "lengths");
+  lengths = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  code = prepare(L, &b, lengths);
+  return code ? lsb_signer_fail(L, b.signer, code) : 1;
+}
+
+static ls_run *check_run(lua_State *L)
+{
+  ls_run **run = luaL_checkudata(L, 1, RUN);
+
+  luaL_argcheck(L, *run, 1, "the run is closed");
+  return *run;
+}
+
+static int l_url(lua_State *L)
+{
+  ls_run *run = check_run(L);
+  ls_part part = { lsb_check_uint(L, 2, 1, INT32_MAX), 0 };
+  ls_signature signature;
+  ls_str url;
+
+  if(ls_run_has_lengths(run))
+    part.length = lsb_check_uint(L, 3, 0, most);
+  else
+    luaL_argcheck(L, lua_isnoneornil(L, 3), 3, "the run signs no lengths");
+  if(ls_run_sign(run, &part, 1, &signature))
+    return luaL_error(L, "not enough memory");
+  url = ls_run_url(run, part.number, signature);
+  lua_pushlstring(L, url.p, url.n);
+  return 1;
+}
+
+static int l_gc(lua_State *L)
+{
+  ls_run **run = luaL_checkudata(L, 1, RUN);
+
+  ls_run_free(*run);
+  *run = NULL;
+  return 0;
+}
+
+static int l_tostring(lua_State *L)
+{
+  luaL_checkudata(L, 1, RUN);
+  lua_pushliteral(L, RUN);
+  return 1;
+}
+
+void lsb_open_run(lua_State *L)
+{
+  static const luaL_Reg of_signer[] = {
+    { "presign_parts", l_presign_parts },
+    { "presign_parts_json", l_presign_parts_json },
+    { "parts", l_parts },
+    { NULL, NULL }
+  };
+  static const luaL_Reg methods[] = {
+    { "url", l_url },
+    { NULL, NULL }
+  };
+
+  lsb_new_class(L, RUN, methods);
+  luaL_getmetatable(L, RUN);
+  lua_pushcfunction(L, l_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_pushcfunction(L, l_tostring);
+  lua_setfield(L, -2, "__tostring");
+  lua_pop(L, 1);
+  luaL_getmetatable(L, LSB_SIGNER);
+  lua_getfield(L, -1, "__index");
+  lsb_setfuncs(L, of_signer);
+  lua_pop(L, 2);
+}
