@@ -46,6 +46,8 @@ describe("the configuration", function()
       ["broker"] = { broker = true },
       ["data"] = { data = "" },
       ["store.type"] = { store = { type = "oracle" } },
+      ["store.synchronous"] = { store = { synchronous = "SOMETIMES" } },
+      ["store.database"] = { store = { type = "postgres" } },
       ["diskstore.buckets"] = { diskstore = { buckets = {} } },
       ["diskstore.buckets[2]"] = { diskstore = { buckets = { "good", "Bad_Name" } } },
       ["diskstore.credentials[1].secret_key"] = { diskstore = { credentials = { { access_key = "a" } } } },

@@ -122,6 +122,20 @@ describe("broker: completing", function()
     assert.same({ 1, 0 }, { w.provider:left() })
   end)
 
+  it("asks the object for its checksum where the answer to complete has none", function()
+    fresh { profile = { lists_crc32c = false } }
+    w.provider.quiet_complete = true
+    local file = assert(w.broker:complete(ANN, upload.id, { parts = parts, crc32c = CRC }))
+    assert.equal(CRC, file.crc32c)
+    local other, other_parts = w:upload(BODY, { filename = "b" })
+    w.provider:fault("head", { code = "unavailable" })
+    local _, err = w.broker:complete(ANN, other.id, { parts = other_parts, crc32c = CRC + 1 })
+    assert.equal("unavailable", err.code)
+    _, err = w.broker:complete(ANN, other.id, { parts = other_parts, crc32c = CRC + 1 })
+    assert.equal("integrity", err.code)
+    assert.same({ 1, 0 }, { w.provider:left() })
+  end)
+
   it("refuses a checksum where the algorithm is none", function()
     fresh { profile = { checksum_of_unannounced = false, lists_crc32c = false } }
     local _, err = w.broker:complete(ANN, upload.id, { parts = parts, crc32c = CRC })

@@ -127,6 +127,20 @@ describe("broker: the janitor", function()
     assert.same({ 0, 0 }, { w.provider:left() })
   end)
 
+  it("removes what a repeated start left beside the upload, not the upload", function()
+    local w = worlds.new()
+    w.provider.tries = 2
+    local upload, parts = w:upload(BODY)
+    w.provider.uploads["stray"] = { key = upload.key, parts = {} }
+    w.provider.uploads["other"] = { key = upload.key .. "x", parts = {} }
+    assert.equal(0, w.broker:janitor().cleaned)
+    w.clock.advance(900)
+    assert.equal(1, w.broker:janitor().cleaned)
+    assert.is_nil(w.provider.uploads["stray"])
+    assert.truthy(w.provider.uploads["other"])
+    assert(w.broker:complete(ANN, upload.id, { parts = parts }))
+  end)
+
   it("only counts in a dry run", function()
     local w = worlds.new()
     w:upload(BODY)

@@ -116,6 +116,21 @@ describe("broker: starting an upload", function()
     assert(w:initiate(BODY, { max_size = 10 }))
   end)
 
+  it("keeps an organization to its number of running uploads", function()
+    local w = worlds.new { policy = { max_running = 2 } }
+    local first = assert(w:initiate(BODY, { filename = "a" }))
+    assert(w:initiate(BODY, { filename = "b" }))
+    local _, err = w:initiate(BODY, { filename = "c" })
+    assert.equal("quota", err.code)
+    assert.equal(2, err.limit)
+    assert(w:initiate(BODY, { filename = "a", resume = true })) -- no new one
+    w.actor = worlds.actor { organization = "other" }
+    assert(w:initiate(BODY))
+    w.actor = nil
+    assert(w.broker:abort(ANN, first.id))
+    assert(w:initiate(BODY, { filename = "c" }))
+  end)
+
   it("says which bucket is missing", function()
     local w = worlds.new()
     local _, err = w:initiate(BODY, { provider = "nowhere" })

@@ -130,6 +130,23 @@ local function contract(open)
     end
   end)
 
+  it("counts running uploads of an organization, and only those", function()
+    local org = id "org"
+    local first = uploading { organization = org }
+    local done = completing { organization = org }
+    uploading { organization = id "org" }
+    local upload, file = rows { organization = org }
+    local _, err = store:create_upload(upload, file, 2)
+    assert.equal("quota", err.code)
+    assert.equal("not_found", select(2, store:file(file.id)).code)
+    assert.is_true((finish(done)))
+    assert.is_true(store:create_upload(upload, file, 2))
+    assert.equal("quota", select(2, store:create_upload(rows { organization = org }, nil, 2)).code)
+    assert.is_true(store:begin_undo(first.id,
+      { from = { "uploading" }, to = "aborting", now = T, cleanup = cleanup() }))
+    assert.is_true(store:create_upload(rows { organization = org }, nil, 2))
+  end)
+
   it("starts an upload once", function()
     local upload, file = rows()
     assert(store:create_upload(upload, file))
@@ -484,6 +501,22 @@ local function contract(open)
     assert(store:finish_cleanup(row, { now = T }))
     assert.truthy(store:purge_files(T, 1000) >= 1)
     assert.equal("not_found", select(2, store:file(failed.file_id)).code)
+  end)
+
+  it("finds the uploads of a file", function()
+    local first = completing()
+    finish(first)
+    assert(store:create_upload((rows { file_id = first.file_id })))
+    local found = store:uploads_of_file(first.file_id)
+    assert.equal(2, #found)
+    assert.same({}, store:uploads_of_file("fil_none"))
+  end)
+
+  it("adds a cleanup by itself", function()
+    local row = cleanup { due = 3, kind = "strays" }
+    assert(store:add_cleanup(row))
+    assert.same(row, store:due_cleanups(4, 10)[1])
+    assert(store:finish_cleanup(row, { now = T }))
   end)
 
   it("counts uploads by state", function()

@@ -222,6 +222,14 @@ local WORKER = [[
     if began then won = won + 1
     elseif began == nil and err.reason ~= "name_taken" then error(tostring(err)) end
   end
+  for i = 1, 5 do -- a quota that parallel requests cannot overrun
+    local id = ("%s-%d"):format(NAME, i)
+    local made, err = store:create_upload({ id = id, file_id = id, tenant = "t", organization = "full", user = "u",
+      service = "newton", provider = "default", key = "k", filename = "f", integrity = "none", signs_length = true,
+      requires_tokens = true, if_exists = "keep", state = "starting", deadline = 100, lease = 0, created_at = 1,
+      updated_at = 1 }, nil, 7)
+    if not made and err.code ~= "quota" then error(tostring(err)) end
+  end
   store:close()
   io.write(won)
 ]]
@@ -252,6 +260,7 @@ local function together(settings, processes, rounds)
     assert.equal(0, code, said)
     won = won + tonumber(said)
   end
+  assert.equal(7, store:count_uploads().starting)
   -- Ten names: ten completes began, each by one process, with that one's part.
   assert.equal(10, won)
   assert.equal(10, store:count_uploads().completing)

@@ -80,7 +80,7 @@ operation("create_multipart", function(self, r)
   local id = "mpu-" .. self.counter
   self.uploads[id] = { key = assert(r.key), parts = {}, metadata = copy(r.metadata), marker = r.marker,
     content_type = r.content_type, initiated = self:now() }
-  return { upload_id = id }
+  return { upload_id = id, tries = self.tries }
 end)
 
 local function sign(self, r, part)
@@ -171,8 +171,9 @@ operation("complete_multipart", function(self, r)
   self.uploads[r.upload_id] = nil
   local etag = etag_of(body) .. "-" .. #bodies
   self.objects[r.key] = { body = body, etag = etag, metadata = upload.metadata, marker = upload.marker,
-    content_type = upload.content_type }
-  return { etag = etag, crc32c = self.profile.checksum_of_unannounced and core.crc32c(body) or nil }
+    content_type = upload.content_type, modified = self:now() }
+  local tells = self.profile.checksum_of_unannounced and not self.quiet_complete
+  return { etag = etag, crc32c = tells and core.crc32c(body) or nil }
 end)
 
 operation("abort_multipart", function(self, r)
@@ -193,10 +194,12 @@ end)
 operation("list", function(self, r)
   local list = {}
   for key, object in pairs(self.objects) do
-    if key:sub(1, #(r.prefix or "")) == (r.prefix or "") then
-      list[#list + 1] = { key = key, size = #object.body, etag = object.etag, modified = self:now() }
+    if key:sub(1, #(r.prefix or "")) == (r.prefix or "") and (not r.after or key > r.after) then
+      list[#list + 1] = { key = key, size = #object.body, etag = object.etag, modified = object.modified }
     end
   end
+  table.sort(list, function(a, b) return a.key < b.key end)
+  for i = #list, (r.limit or #list) + 1, -1 do list[i] = nil end
   return list
 end)
 

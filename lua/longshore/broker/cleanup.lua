@@ -8,6 +8,9 @@
 --   carries this upload's id;
 -- * `again`: the same once more, when no URL works any longer: stores may accept
 --   a part that was on its way while they aborted;
+-- * `strays`: abort every multipart upload of this key but the one that is used:
+--   the request that starts one is repeated when its answer is lost, and the store
+--   may then have two;
 -- * `delete`: delete the object of a deleted or replaced file;
 -- * `staging`: abort the multipart upload and delete the object, whoever wrote it:
 --   of a key that was only ever a way to somewhere else.
@@ -36,11 +39,11 @@ local function abort(self, provider, key, upload_id)
   return errors.fail("unavailable", "parts keep arriving while the upload is aborted", { retryable = true })
 end
 
-local function abort_all(self, provider, key)
+local function abort_all(self, provider, key, keep)
   local listed, err = provider:list_uploads { prefix = key }
   if not listed then return nil, err end
   for _, upload in ipairs(listed) do
-    if upload.key == key then
+    if upload.key == key and upload.upload_id ~= keep then
       local ok
       ok, err = abort(self, provider, key, upload.upload_id)
       if not ok then return nil, err end
@@ -66,7 +69,9 @@ local function perform(self, provider, cleanup)
     return ok, err
   end
   local ok, err
-  if cleanup.provider_upload_id then
+  if cleanup.kind == "strays" then
+    return abort_all(self, provider, cleanup.key, cleanup.provider_upload_id)
+  elseif cleanup.provider_upload_id then
     ok, err = abort(self, provider, cleanup.key, cleanup.provider_upload_id)
   else
     ok, err = abort_all(self, provider, cleanup.key)
@@ -88,8 +93,8 @@ local function another_look(self, cleanup)
   }
 end
 
---- Runs a cleanup that the caller has claimed (`attempts` counts this one). When it fails it is put off, later
--- each time, up to an hour.
+--- Runs a cleanup that the caller has claimed (`attempts` counts this one). When
+-- it fails it is put off, later each time, up to an hour.
 -- @tparam table cleanup row
 -- @treturn true, or nil, err
 function _M.run_cleanup(self, cleanup)

@@ -81,6 +81,12 @@ local function look(provider, row, size)
   return object
 end
 
+-- Made a moment ago and not there: somebody else has undone it, or will be asked
+-- again.
+local function gone_again()
+  return errors.new("unavailable", "the object store does not show the finished object yet", { retryable = true })
+end
+
 -- completing → failed, the file corrupt, the object to be removed.
 local function fail(self, row, err, actor)
   local cleanup = self:undo_cleanup(row)
@@ -258,9 +264,17 @@ function _M.finish(self, row, actor)
     end
     made = object
   end
-  ok, err = verify(provider, row, crc, made.crc32c)
+  local object_crc = made.crc32c
+  if not crc and not object_crc and row.integrity == "crc32c" then
+    -- Not every store says it in its answer to complete; the object has it.
+    local object
+    object, err = look(provider, row, size)
+    if not object then return nil, self:store_failure(err or gone_again()) end
+    object_crc = object.crc32c
+  end
+  ok, err = verify(provider, row, crc, object_crc)
   if not ok then return fail(self, row, err, actor) end
-  return register(self, row, actor, { size = size, etag = made.etag, crc32c = crc or made.crc32c })
+  return register(self, row, actor, { size = size, etag = made.etag, crc32c = crc or object_crc })
 end
 
 -- All parts with their tokens: those recorded and those given now.

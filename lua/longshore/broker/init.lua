@@ -21,7 +21,7 @@
 --
 -- Methods are in `broker/uploads.lua` (initiate, upload, abort), `parts.lua`
 -- (part_urls, checkpoint), `complete.lua`, `files.lua` (file, files, usage,
--- download, delete_file), `ingest.lua`, `janitor.lua`; `cleanup.lua` undoes. Datasets and
+-- download, delete_file), `ingest.lua`, `janitor.lua`, `orphans.lua`; `cleanup.lua` undoes. Datasets and
 -- their jobs are in `datasets/`.
 --
 -- Room: broker.
@@ -38,7 +38,8 @@ local methods = {}
 local mt = { __index = methods, __name = "longshore.broker" }
 mt.__tostring = function() return "longshore.broker" end
 
-for _, room in ipairs { "uploads", "parts", "complete", "files", "ingest", "cleanup", "janitor", "datasets" } do
+for _, room in ipairs { "uploads", "parts", "complete", "files", "ingest", "cleanup", "janitor", "orphans",
+  "datasets" } do
   for name, method in pairs(require("longshore.broker." .. room)) do
     assert(not methods[name], name)
     methods[name] = method

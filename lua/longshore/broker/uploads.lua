@@ -91,7 +91,7 @@ local function start(self, actor, r, decision)
   if not parts then return nil, err end
   local row, file = new_rows(self, actor, r, decision, provider, parts)
   local ok
-  ok, err = self.store:create_upload(row, file)
+  ok, err = self.store:create_upload(row, file, decision.max_running)
   if not ok then return nil, err end
 
   local begun, why = provider:create_multipart {
@@ -100,6 +100,15 @@ local function start(self, actor, r, decision)
   if begun then
     ok, err = self.store:start_upload(row.id, begun.upload_id, self.clock.now())
     if ok then
+      if (begun.tries or 1) > 1 then
+        -- An earlier try may have started one too. When none can be on its way
+        -- any more, whatever is not this one goes.
+        ok, err = self.store:add_cleanup(self:new_cleanup {
+          kind = "strays", provider = row.provider, key = row.key, provider_upload_id = begun.upload_id,
+          due = self.clock.now() + self.start_grace,
+        })
+        if not ok then return nil, err end
+      end
       row.state, row.provider_upload_id = "uploading", begun.upload_id
       return row
     end

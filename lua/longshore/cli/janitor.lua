@@ -10,8 +10,8 @@ local errors = require "longshore.errors"
 local _M = {
   summary = [[
 Ends what nobody else will: expires uploads past their deadline, finishes
-completes that were cut short, removes parts from the store, retries what failed,
-drops old rows. Safe beside a running broker and beside other janitors.]],
+completes that were cut short, removes parts from the store, retries what
+failed, drops old rows. Safe beside a running broker and beside other janitors.]],
 }
 
 --- Adds the options.
@@ -19,6 +19,9 @@ function _M.configure(parser)
   parser:option("--config"):argname("FILE"):description "The broker's configuration."
   parser:option("--data"):argname("DIR"):description "The broker's data folder (default ./longshore-data)."
   parser:flag("-n --dry-run"):description "Only count what is due."
+  parser:flag("--orphans"):description [[Also remove what our uploads left in the
+bucket and the database does not know, as after a restored backup. Not where a broker
+with another database uses the same bucket and prefix.]]
   parser:option("--limit"):argname("N"):convert(common.integer(1, 1000000)):default "1000"
     :description "How many of each kind in one round."
   parser:option("--every"):argname("TIME"):convert(common.duration)
@@ -30,7 +33,8 @@ Exit codes: 0 all done, 1 something failed and is left for the next round,
 
 Examples:
   longshore janitor --data /var/lib/longshore
-  longshore janitor --config longshore.lua --every 5m --json]]
+  longshore janitor --config longshore.lua --every 5m --json
+  longshore janitor --config longshore.lua --orphans --dry-run]]
 end
 
 local function build(args)
@@ -47,7 +51,8 @@ local function build(args)
   return require("longshore.service").new(config)
 end
 
-local order = { "expired", "finished", "reopened", "failed", "aborted", "cleaned", "purged", "pending" }
+local order = { "expired", "finished", "reopened", "failed", "aborted", "cleaned", "purged", "orphans",
+  "pending" }
 
 local function show(report, args)
   if args.json then
@@ -57,7 +62,7 @@ local function show(report, args)
   end
   local words = {}
   for _, name in ipairs(order) do
-    if report[name] > 0 then words[#words + 1] = ("%d %s"):format(report[name], name) end
+    if (report[name] or 0) > 0 then words[#words + 1] = ("%d %s"):format(report[name], name) end
   end
   common.print("%s%s", report.dry_run and "due: " or "", #words > 0 and table.concat(words, ", ") or "nothing to do")
   for _, message in ipairs(report.messages) do common.err(("longshore janitor: %s\n"):format(message)) end
@@ -76,6 +81,12 @@ function _M.run(args)
   local report
   repeat
     report = app:janitor { dry_run = args.dry_run, limit = args.limit }
+    if args.orphans then
+      local found = app.broker:orphans { dry_run = args.dry_run }
+      report.orphans = found.uploads + found.objects
+      report.errors = report.errors + found.errors
+      for _, message in ipairs(found.messages) do report.messages[#report.messages + 1] = message end
+    end
     show(report, args)
     io.stdout:flush()
     if args.every then (args.sleep or core.sleep)(args.every) end

@@ -65,7 +65,7 @@ local function open(args)
   -- SQLite would make a database wherever it is told to: not in a wrong folder.
   local path = config.store.path
   local there = require("lfs").attributes(args.action == "create" and path:match("^(.*)/") or path, "mode")
-  if (config.store.type or "sqlite") == "sqlite" and not there then
+  if config.store.type == "sqlite" and not there then
     return errors.fail("not_found", ("there is no broker's database at %s; name its place with --data or --config")
       :format(path))
   end

@@ -86,8 +86,13 @@ _M.rules = { kind = "table", fields = {
     tls = tls,
   } },
   store = { kind = "table", fields = {
-    type = { kind = "string", default = "sqlite", one_of = { "sqlite" } },
-    path = text(),
+    type = { kind = "string", default = "sqlite", one_of = { "sqlite", "postgres" } },
+    path = text(),                                                            -- sqlite
+    synchronous = text { one_of = { "OFF", "NORMAL", "FULL", "EXTRA" } },
+    busy_timeout = { kind = "integer", optional = true, min = 0, max = 3600 }, -- seconds
+    database = text(), user = text(), password = text { secret = true },      -- postgres
+    host = text(),
+    port = { kind = "integer", optional = true, min = 1, max = 65535 },
   } },
   diskstore = { kind = "table", fields = {
     enabled = { kind = "boolean", default = true },
@@ -158,6 +163,7 @@ _M.rules = { kind = "table", fields = {
     url_seconds = { kind = "integer", optional = true, min = 1, max = 604800 },
     download_seconds = { kind = "integer", optional = true, min = 1, max = 604800 },
     upload_seconds = { kind = "integer", optional = true, min = 1, max = 315360000 },
+    max_running = { kind = "integer", optional = true, min = 1, max = 2 ^ 53 - 1 },
     layout = text(),
   } },
   log = { kind = "table", fields = {
@@ -218,6 +224,9 @@ end
 function _M.complete(config, absolute)
   config.data = absolute(config.data)
   config.store.path = absolute(config.store.path or config.data .. "/longshore.db")
+  if config.store.type == "postgres" and not config.store.database then
+    return errors.fail("invalid", "store.database: is required for postgres", { field = "store.database" })
+  end
   local disk = config.diskstore
   disk.folder = absolute(disk.folder or config.data .. "/objects")
   for _, name in ipairs { "broker", "diskstore" } do

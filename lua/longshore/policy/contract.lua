@@ -53,6 +53,7 @@ _M.hooks = {
       metadata = plain,
       part_size = whole(1, 9007199254740991),
       upload_seconds = whole(1, 315360000),
+      max_running = whole(1, 9007199254740991),
     },
   },
 

@@ -21,12 +21,13 @@ _M.defaults = {
   part_size = 16 * 1024 * 1024,                       -- bytes in a part, where the size allows it
   url_seconds = 3600,                                 -- how long a part's URL works
   download_seconds = 900,                             -- how long a download's URL works
+  max_running = 10000,                                -- uploads of an organization at the same time
   upload_seconds = 7 * 86400,                         -- how long an upload may take
   layout = "{service}/{organization}/{file_id}",      -- object keys, see longshore.policy.keys
 }
 
 local bounds = {
-  max_size = { 0, MAX }, part_size = { 1, MAX }, url_seconds = { 1, 604800 },
+  max_size = { 0, MAX }, max_running = { 1, MAX }, part_size = { 1, MAX }, url_seconds = { 1, 604800 },
   download_seconds = { 1, 604800 }, upload_seconds = { 1, 315360000 },
 }
 
@@ -49,6 +50,7 @@ local function house_rules(settings)
     end
     return {
       upload_seconds = settings.upload_seconds,
+      max_running = settings.max_running,
       part_size = context.part_size or settings.part_size,
       key = keys.make(settings.layout, {
         service = context.service, tenant = context.actor.tenant,

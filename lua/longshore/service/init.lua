@@ -83,7 +83,7 @@ local function build(config, parts)
   local clock = parts.clock or require("longshore.clock").system
   local store, providers, err = parts.store, parts.providers
   if not store then
-    store, err = require("longshore.store").open { type = config.store.type, path = config.store.path, clock = clock }
+    store, err = require("longshore.store").open(config.store)
     if not store then return nil, err end
   end
   if not providers then

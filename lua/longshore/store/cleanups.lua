@@ -15,6 +15,13 @@ local unpack = table.unpack or unpack -- luacheck: ignore
 local cleanups = schema.cleanups
 local ms = rows.milliseconds
 
+function _M.add_cleanup(self, cleanup)
+  local values, n = cleanups:values(cleanup)
+  local ok, err = self.db:exec(cleanups.insert, unpack(values, 1, n))
+  if not ok then return nil, err end
+  return true
+end
+
 function _M.due_cleanups(self, now, limit)
   local answer, err = self.db:query(("SELECT %s FROM cleanups WHERE due <= ?i ORDER BY due, id LIMIT ?i")
     :format(cleanups.all), ms(now), limit)

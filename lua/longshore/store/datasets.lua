@@ -19,7 +19,7 @@
 --   the store has begun a multipart upload; the cleanup learns of it too.
 -- * `lease_job(id, {now,lease}) -> bool`: of a pending job without content, whose
 --   earlier lease has ended; `release_job(id, lease) -> bool` gives that one back.
--- * `add_cleanup(row) -> true`, `drop_cleanup(id) -> true`
+-- * `drop_cleanup(id) -> true`
 -- * `bind_job(id, {key,etag,crc32c,deadline,now,cleanup}) -> bool`: pending and
 --   without content → with content; the cleanup that would have removed the
 --   content is dropped.
@@ -136,10 +136,6 @@ end
 
 function _M.release_job(self, id, lease)
   return change(self.db, jobs, { lease = 0 }, "id = ? AND lease = ?i", id, ms(lease))
-end
-
-function _M.add_cleanup(self, row)
-  return insert(self.db, cleanups, row)
 end
 
 local function drop_cleanup(db, id)

@@ -15,12 +15,14 @@
 -- **Uploads** (states: starting, uploading, completing, completed, failed,
 -- aborting, aborted, expiring, expired)
 --
--- * `create_upload(upload, file|nil) -> true`: a new upload, with a new file row
---   unless it is for an existing one. `conflict` (`reason="name_taken"`,
+-- * `create_upload(upload, file|nil, max_running|nil) -> true`: a new upload, with a
+--   new file row unless it is for an existing one. `quota` when the organization has
+--   `max_running` uploads running, also counting those of the same moment. `conflict` (`reason="name_taken"`,
 --   `file_id`) when `if_exists="refuse"` and a finished file has `unique_name`.
 -- * `start_upload(id, provider_upload_id, now) -> bool`: starting → uploading.
 -- * `upload(id, owner|nil) -> row`, `parts(id) -> {{number,token},...}` by number.
 -- * `find_uploads{tenant,organization,service,filename,states} -> rows`, newest first.
+-- * `uploads_of_file(file_id) -> rows`
 -- * `extend_upload(id, deadline, now) -> bool`: while uploading, before the deadline.
 -- * `checkpoint(id, parts, now) -> bool`: while uploading, before the deadline.
 --   A part given again replaces its token.
@@ -62,6 +64,7 @@
 -- **Cleanups**: what has to be undone at an object store, written before or
 -- together with the change that makes it necessary.
 --
+-- * `add_cleanup(cleanup) -> true`
 -- * `due_cleanups(now, limit) -> rows`
 -- * `claim_cleanup(cleanup, lease) -> bool`: one caller gets it; counts the attempt.
 -- * `postpone_cleanup(id, due, why) -> true`

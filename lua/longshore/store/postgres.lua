@@ -40,6 +40,7 @@ function _M.dialect(options)
     begin = "BEGIN",
     attempts = 3,
     lock_schema = "SELECT CAST(pg_advisory_xact_lock(7310868735) AS TEXT)",
+    lock_name = "SELECT CAST(pg_advisory_xact_lock(hashtext(?)) AS TEXT)",
     classify = classify,
     connect = function()
       return require("DBI").Connect("PostgreSQL", options.database, options.user or "",

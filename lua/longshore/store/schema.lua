@@ -78,7 +78,7 @@ _M.cleanups = rows.define("cleanups", {
   { "provider", "s" },
   { "key", "s", "object_key" },
   { "provider_upload_id", "s" },
-  { "kind", "s" },               -- undo (an upload), again (late parts), delete (an object), staging (both)
+  { "kind", "s" },               -- see longshore.broker.cleanup, staging (both)
   { "due", "t" },                -- also the lease: claimed by moving it
   { "attempts", "i" },
   { "error", "s" },
@@ -193,6 +193,8 @@ _M.migrations = {
       updated_at {integer} NOT NULL)]],
     "CREATE INDEX uploads_resume ON uploads (tenant, organization, service, filename, state)",
     "CREATE INDEX uploads_stale ON uploads (state, deadline)",
+    [[CREATE INDEX uploads_running ON uploads (tenant, organization)
+      WHERE state IN ('starting', 'uploading', 'completing')]],
     "CREATE INDEX uploads_file ON uploads (file_id)",
     [[CREATE TABLE parts (
       upload_id TEXT NOT NULL REFERENCES uploads (id) ON DELETE CASCADE,

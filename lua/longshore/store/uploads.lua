@@ -58,9 +58,28 @@ local function add_cleanup(db, cleanup)
   return insert(db, cleanups, cleanup)
 end
 
-function _M.create_upload(self, upload, file)
+-- Whether the organization may have one more running upload.
+local function has_room(db, upload, limit)
+  if db.dialect.lock_name then -- SQLite's writers are one at a time anyway
+    local ok, err = db:query(db.dialect.lock_name, ("%s\n%s"):format(upload.tenant, upload.organization))
+    if not ok then return nil, err end
+  end
+  local answer, err = db:query([[SELECT CAST(COUNT(*) AS TEXT) FROM (SELECT 1 FROM uploads WHERE tenant = ?
+    AND organization = ? AND state IN ('starting', 'uploading', 'completing') LIMIT ?i) AS running]],
+    upload.tenant, upload.organization, limit)
+  if not answer then return nil, err end
+  if tonumber(answer[1][1]) < limit then return true end
+  return errors.fail("quota", ("%.0f uploads are running; finish or abort some first"):format(limit),
+    { reason = "too_many_uploads", limit = limit })
+end
+
+function _M.create_upload(self, upload, file, max_running)
   local db = self.db
   return db:transaction(function()
+    if max_running then
+      local ok, err = has_room(db, upload, max_running)
+      if not ok then return nil, err end
+    end
     if file then
       local ok, err = insert(db, files, file)
       if not ok then return nil, err end
@@ -110,6 +129,12 @@ function _M.find_uploads(self, query)
   local answer, err = self.db:query(([[SELECT %s FROM uploads WHERE tenant = ? AND organization = ?
     AND service = ? AND filename = ? AND state IN (%s) ORDER BY created_at DESC, id DESC LIMIT 100]])
     :format(uploads.all, table.concat(marks, ", ")), unpack(params))
+  if not answer then return nil, err end
+  return uploads:rows(answer)
+end
+
+function _M.uploads_of_file(self, file_id)
+  local answer, err = self.db:query(("SELECT %s FROM uploads WHERE file_id = ?"):format(uploads.all), file_id)
   if not answer then return nil, err end
   return uploads:rows(answer)
 end

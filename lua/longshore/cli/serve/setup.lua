@@ -149,9 +149,7 @@ end
 -- @treturn table err
 function _M.first_token(config, owner)
   local clock = require("longshore.clock").system
-  local store, err = require("longshore.store").open {
-    type = config.store.type, path = config.store.path, clock = clock,
-  }
+  local store, err = require("longshore.store").open(config.store)
   if not store then return nil, err end
   local tokens = require("longshore.broker.tokens").new { store = store, clock = clock }
   local known, token

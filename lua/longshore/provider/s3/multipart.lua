@@ -32,7 +32,8 @@ end
 -- know nothing of it send parts without one.
 -- @tparam table o `key`, `content_type`, `content_disposition`, `metadata`,
 --   `marker` (kept with the object, see `complete_multipart`)
--- @treturn table|nil `{upload_id=}`
+-- @treturn table|nil `{upload_id=, tries=}`; after more than one try the store may
+--   have started others that nobody knows
 -- @treturn[opt] table err
 function _M:create_multipart(o)
   local key, err = self:full_key(o.key)
@@ -50,7 +51,7 @@ function _M:create_multipart(o)
   if not upload_id or upload_id == "" then
     return errors.fail("unavailable", "start a multipart upload: the store named no upload id")
   end
-  return { upload_id = upload_id }
+  return { upload_id = upload_id, tries = response.tries }
 end
 
 --- Sends one part from here (not through a presigned URL).

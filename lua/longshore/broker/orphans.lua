@@ -1,0 +1,140 @@
+--- Looking for what no row knows of: the last resort.
+--
+-- In normal life nothing is orphaned, whatever dies when: everything is written
+-- down before it is done. A database that was restored from an old backup, or
+-- lost, knows less than the store has. This goes through the buckets and removes
+-- what this longshore made and does not know: keys that end in an id of ours (the
+-- default layout), old enough to belong to no running upload, and for objects
+-- with an upload's mark in their metadata.
+--
+-- Only to be run when no other longshore, with another database, uses the same
+-- bucket and prefix: it would take the other's files for orphans.
+--
+-- Room: broker.
+-- @module longshore.broker.orphans
+local errors = require "longshore.errors"
+local ids = require "longshore.broker.ids"
+
+local _M = {}
+
+local MESSAGES = 20
+local RUNNING = { starting = true, uploading = true, completing = true, aborting = true, expiring = true }
+
+local function note(report, key, err)
+  report.errors = report.errors + 1
+  if #report.messages < MESSAGES then
+    report.messages[#report.messages + 1] = ("%s: %s"):format(key, errors.redact(tostring(err)))
+  end
+end
+
+-- A row, or false when there is none, or nil, err.
+local function maybe(row, err)
+  if row then return row end
+  if err.code == "not_found" then return false end
+  return nil, err
+end
+
+-- The uploads and the file that a key's last word stands for; false when the key
+-- is not of our making.
+local function owners(self, key)
+  local word = key:match("[^/]+$")
+  if ids.is(word, "fil_") then
+    local uploads, err = self.store:uploads_of_file(word)
+    if not uploads then return nil, err end
+    local file
+    file, err = maybe(self.store:file(word))
+    if file == nil then return nil, err end
+    return uploads, file
+  elseif ids.is(word, "upl_") then
+    local upload, err = maybe(self.store:upload(word))
+    if upload == nil then return nil, err end
+    if not upload then return {}, false end
+    local file
+    file, err = maybe(self.store:file(upload.file_id))
+    if file == nil then return nil, err end
+    return { upload }, file
+  end
+  return false
+end
+
+-- Whether a running upload may yet need what is at this key.
+local function in_use(uploads, provider, key, upload_id)
+  for _, row in ipairs(uploads) do
+    if row.provider == provider and row.key == key and RUNNING[row.state]
+      and (not upload_id or not row.provider_upload_id or row.provider_upload_id == upload_id) then
+      return true
+    end
+  end
+  return false
+end
+
+local function look_at_upload(self, report, name, provider, upload)
+  local uploads, err = owners(self, upload.key)
+  if uploads == nil then return nil, err end
+  if not uploads or in_use(uploads, name, upload.key, upload.upload_id) then return true end
+  report.uploads = report.uploads + 1
+  if report.dry_run then return true end
+  self.log("warn", "orphan removed", { provider = name, key = upload.key, kind = "upload" })
+  return provider:abort_multipart { key = upload.key, upload_id = upload.upload_id }
+end
+
+local function look_at_object(self, report, name, provider, object)
+  local uploads, file = owners(self, object.key)
+  if uploads == nil then return nil, file end
+  if not uploads or in_use(uploads, name, object.key) then return true end
+  -- Also while it is being deleted: that is its cleanup's.
+  if file and file.provider == name and file.key == object.key then return true end
+  local found, err = maybe(provider:head { key = object.key })
+  if found == nil then return nil, err end
+  if not found or not ids.is(found.marker, "upl_") then return true end
+  report.objects = report.objects + 1
+  if report.dry_run then return true end
+  self.log("warn", "orphan removed", { provider = name, key = object.key, kind = "object" })
+  return provider:delete { key = object.key }
+end
+
+local function sweep(self, report, name, provider, before, page)
+  local uploads, err = provider:list_uploads { prefix = "" }
+  if not uploads then return nil, err end
+  for _, upload in ipairs(uploads) do
+    if upload.initiated and upload.initiated <= before then
+      local ok, why = look_at_upload(self, report, name, provider, upload)
+      if not ok then note(report, upload.key, why) end
+    end
+  end
+  local after
+  repeat
+    local objects
+    objects, err = provider:list { prefix = "", after = after, limit = page }
+    if not objects then return nil, err end
+    for _, object in ipairs(objects) do
+      after = object.key
+      if object.modified and object.modified <= before then
+        local ok, why = look_at_object(self, report, name, provider, object)
+        if not ok then note(report, object.key, why) end
+      end
+    end
+  until #objects < page
+  return true
+end
+
+--- Removes what this longshore made and its database does not know.
+-- @tparam[opt] table options `dry_run` (only count), `older_than` (seconds; default
+-- how long an upload may take, and a day), `now`, `page` (objects listed at a time)
+-- @treturn table report: `uploads`, `objects` removed, `errors`, `messages`
+function _M.orphans(self, options)
+  options = options or {}
+  local age = options.older_than or ((self.policy.settings or {}).upload_seconds or 7 * 86400) + 86400
+  local report = { uploads = 0, objects = 0, errors = 0, messages = {}, dry_run = options.dry_run and true or nil }
+  local before = (options.now or self.clock.now()) - age
+  local names = {}
+  for name in pairs(self.providers) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local ok, err = sweep(self, report, name, self.providers[name], before, options.page or 1000)
+    if not ok then note(report, name, err) end
+  end
+  return report
+end
+
+return _M
