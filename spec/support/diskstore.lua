@@ -110,23 +110,41 @@ local function receive(s, method)
   return answer
 end
 
---- Sends bytes as they are and reads one answer: {status, headers, body}, or
--- nil and why.
-function methods:raw(bytes, method)
+--- Sends bytes as they are and gives the socket, its answer not yet read.
+function methods:open(bytes)
   local s = assert(socket.connect("127.0.0.1", self.port))
   s:settimeout(60)
-  local _, why, sent = s:send(bytes)
-  local answer, err = receive(s, method)
+  local _, why = s:send(bytes)
+  return s, why
+end
+
+--- Reads the answer from a socket of `open` and closes it: {status, headers,
+-- body}, or nil and why.
+function methods.answer(_, s, method)
+  local answer, why = receive(s, method)
   s:close()
-  return answer, err or why, sent
+  return answer, why
+end
+
+--- Sends bytes as they are and reads one answer.
+function methods:raw(bytes, method)
+  local s, why = self:open(bytes)
+  local answer, err = self:answer(s, method)
+  return answer, err or why
 end
 
 --- Sends a signed request: method, path (as the signer takes it: not encoded),
 -- query, headers, body; `unsigned` sends more headers that are not signed,
 -- `key`/`secret`/`region`/`time` sign as somebody else, `anonymous` not at all,
 -- `presign` (seconds) signs in the query, `change(headers, target)` may tamper,
--- `send_as` sends with another method than was signed.
+-- `send_as` sends with another method than was signed, `announce` (bytes) a
+-- body that does not follow.
 function methods:send(request)
+  return self:raw(self:bytes(request), request.method)
+end
+
+--- The bytes of such a request.
+function methods:bytes(request)
   local method, body = request.method or "GET", request.body or ""
   local host = ("127.0.0.1:%d"):format(self.port)
   local signer = core.signer {
@@ -162,13 +180,16 @@ function methods:send(request)
   local out = {}
   for name, value in pairs(signed) do out[name] = value end
   for name, value in pairs(request.unsigned or {}) do out[name:lower()] = value end
-  if sends_body and not out["content-length"] then out["content-length"] = ("%d"):format(#body) end
+  if sends_body and not out["content-length"] and not out["transfer-encoding"] then
+    out["content-length"] = ("%.0f"):format(request.announce or #body)
+  end
   if request.change then target = request.change(out, target) or target end
-  local lines = { ("%s %s HTTP/1.1"):format(request.send_as or method, target), "host: " .. host, "connection: close" }
+  local lines = { ("%s %s HTTP/1.1"):format(request.send_as or method, target), "host: " .. host,
+    "connection: " .. (request.connection or "close") }
   for name, value in pairs(out) do
     if name ~= "host" then lines[#lines + 1] = name .. ": " .. value end
   end
-  return self:raw(table.concat(lines, "\r\n") .. "\r\n\r\n" .. (sends_body and body or ""), method)
+  return table.concat(lines, "\r\n") .. "\r\n\r\n" .. (sends_body and body or "")
 end
 
 --- Starts one. See the head of the file for the options.

@@ -48,12 +48,19 @@ function _M.render(config, host)
       "aio threads=diskstore_files;",
       "etag off;",
       "header_filter_by_lua_block " .. call("headers"),
-      "error_page 400 401 402 403 404 405 408 411 412 413 414 415 416 417 494 495 496 497 500 501 502 503 504 505 507 "
+      "error_page 400 401 402 403 404 405 408 411 412 413 414 415 416 417 495 496 497 500 501 502 503 504 505 507 "
         .. "/.longshore-refused;",
+      -- Of these nginx forgets the number, and says 400.
+      "error_page 494 /.longshore-headers;",
       "location / {",
       "  set $longshore_file \"\";",
+      "  set $longshore_answer \"\";",
       "  access_by_lua_block " .. call("access"),
       "  content_by_lua_block " .. call("content"),
+      "}",
+      "location @closing {",
+      "  keepalive_timeout 0;",
+      "  content_by_lua_block " .. call("closing"),
       "}",
       "location @file {",
       ("  root %s;"):format(conf.quote(disk.folder)),
@@ -62,6 +69,10 @@ function _M.render(config, host)
       "location = /.longshore-refused {",
       "  internal;",
       "  content_by_lua_block " .. call("refused"),
+      "}",
+      "location = /.longshore-headers {",
+      "  internal;",
+      "  content_by_lua_block { require(\"longshore.nginx.diskstore\").refused(494) }",
       "}",
     },
   })

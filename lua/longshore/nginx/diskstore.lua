@@ -32,7 +32,7 @@ _M.dictionary = "longshore_diskstore"
 
 local WORKER = "longshore.nginx.diskstore_worker"
 -- How much of an object of parts is in memory for each client, about twice.
-local CHUNK = 524288
+local CHUNK = 65536
 -- Seconds for which a reader's mark keeps an object's data, and how often it is renewed.
 local MARK, RENEW = 120, 30
 
@@ -127,7 +127,21 @@ local function refuse(why)
   for _, detail in ipairs(why.details or {}) do
     if detail[1] == "ActualObjectSize" then headers["content-range"] = "bytes */" .. detail[2] end
   end
-  return send(why.status, headers, fault.render(why, path_of_request(), ngx.var.request_id))
+  local body = fault.render(why, path_of_request(), ngx.var.request_id)
+  if not ngx.var.http_expect or ngx.ctx.has_body then return send(why.status, headers, body) end
+  -- The client waits to be asked for its body and will not send it: nginx must
+  -- neither ask (100 Continue) nor take the next request for the body. Another
+  -- location is the only way to have it close the connection.
+  ngx.req.clear_header("expect")
+  set_headers(headers)
+  ngx.var.longshore_answer = ("%d %s"):format(why.status, body)
+  return ngx.exec("@closing")
+end
+
+--- Sends a refusal after which the connection is closed.
+function _M.closing()
+  local status, body = ngx.var.longshore_answer:match("^(%d+) (.*)$")
+  return send(tonumber(status), {}, body)
 end
 
 local function preflight(self, headers)
@@ -208,6 +222,7 @@ end
 local function read_body(op)
   if not op.body or op.length == 0 then return end
   ngx.req.read_body()
+  ngx.ctx.has_body = true
   op.spooled = ngx.req.get_body_file()
   if not op.spooled then op.text = ngx.req.get_body_data() end
 end
@@ -280,8 +295,9 @@ local refusals = {
 
 --- Gives nginx's own refusals S3's shape; the handler of the location that
 -- `error_page` names.
-function _M.refused()
-  local status = ngx.status
+-- @tparam[opt] number status where nginx no longer knows it
+function _M.refused(status)
+  status = status or ngx.status
   local why = fault.new(refusals[status] or "InternalError")
   if status == 497 then why.message = "This port speaks https only." end
   -- nginx could not write the body to the store's folder.
