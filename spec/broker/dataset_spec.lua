@@ -706,6 +706,11 @@ describe("datasets and their jobs", function()
       job = uploaded { dataset_id = row.id }
       world.provider.objects[job.key] = nil
       assert.are.equal("failed", assert(commit(job)).status)
+      for _, change in ipairs { { etag = "another" }, { body = "id\n" } } do
+        job = uploaded { dataset_id = row.id }
+        for k, v in pairs(change) do world.provider.objects[job.key][k] = v end
+        assert.are.equal("failed", assert(commit(job)).status)
+      end
       assert.are.equal("id\n1\n", (content_of(row.id)))
       assert.are.equal("complete", assert(commit(uploaded { dataset_id = row.id })).status)
     end)
@@ -818,6 +823,18 @@ describe("datasets and their jobs", function()
         world:sweep()
         assert.are.equal(0, (world.provider:left()))
       end
+    end)
+
+    it("leaves what is on its way alone, until the window and an hour have passed", function()
+      local body = ("a,b\n"):rep(50)
+      local single, urls = start()
+      put(single, urls, CSV)
+      local parted, part_urls = start { size = #body }
+      local parts = put(parted, part_urls, body)
+      world.clock.advance(3599)
+      assert.are.equal(0, world.broker:janitor().cleaned)
+      assert(complete(single, {}))
+      assert(complete(parted, parts))
     end)
 
     it("removes what is put through a URL after complete", function()

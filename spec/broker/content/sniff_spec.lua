@@ -64,6 +64,11 @@ describe("the check of first bytes", function()
     assert.is_nil(check("a.parquet", "PAR1PAR1"))
   end)
 
+  it("refuses a TIFF that ends in its header", function()
+    assert.is_nil(check("a.tif", "II*\0\8\0\0"))
+    assert.is_true(check("a.tif", "II*\0\8\0\0\0"))
+  end)
+
   it("reads 8192 bytes, and the tail of Parquet, and nothing else", function()
     local asked = {}
     local function read(first, last)

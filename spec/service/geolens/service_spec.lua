@@ -81,6 +81,17 @@ describe("the geolens service, in a plain script", function()
     end)
   end)
 
+  it("signs a type only where one was declared", function()
+    local body = { filename = "piers.csv", file_size = #CSV }
+    local started = shape(send("POST", "ingest/upload/presigned", body), 201, "PresignedUploadResponse")
+    assert.equal(200, (app.world.provider:client_put(started.urls[1], CSV)))
+    shape(finish(nil, started.job_id), 200, "UploadResponse")
+    assert.equal("application/octet-stream", app.world.store:job(started.job_id).content_type)
+    body.content_type = "application/octet-stream"
+    started = shape(send("POST", "ingest/upload/presigned", body), 201, "PresignedUploadResponse")
+    assert.equal(403, (app.world.provider:client_put(started.urls[1], CSV)))
+  end)
+
   it("takes a form, in one request", function()
     local dataset = app:new_dataset()
     local form = ("--xyz\r\nContent-Disposition: form-data; name=\"file\"; filename=\"piers.csv\"\r\n"
@@ -237,7 +248,10 @@ describe("the geolens service, in a plain script", function()
     it("are asked for before the body is read, and rights before that", function()
       refused(send("POST", "ingest/upload/presigned", "{", { token = false }), 401)
       refused(send("POST", "ingest/upload/presigned", "{", { token = "ann-acme-read" }), 403)
-      refused(send("GET", "jobs/" .. NOBODY, nil, { token = "ann-acme-upload" }), 403)
+      refused(send("GET", "jobs/" .. NOBODY, nil, { token = "ann-acme-read" }), 403)
+      refused(send("GET", "datasets/" .. NOBODY, nil, { token = "ann-acme-upload" }), 403)
+      refused(send("GET", "jobs/" .. NOBODY, nil, { token = "ann-acme-upload" }), 404)
+      assert.equal(200, send("GET", "ingest/upload/config", nil, { token = "ann-acme-upload" }).status)
     end)
   end)
 

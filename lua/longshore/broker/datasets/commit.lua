@@ -138,14 +138,13 @@ function _M.work(self, job)
   return done, err
 end
 
---- Takes over a running job whose worker seems to be gone.
+--- Takes over a running job whose lease has ended: its worker seems to be gone.
 -- @tparam table self broker
 -- @tparam table job
 -- @treturn boolean|nil
 -- @treturn table|nil err
 function _M.resume(self, job)
   local now = self.clock.now()
-  if job.deadline > now then return false end
   local claimed, err = self.store:claim_job(job, now + LEASE)
   if not claimed then return claimed, err end
   job.deadline = now + LEASE

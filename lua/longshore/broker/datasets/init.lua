@@ -52,7 +52,7 @@ end
 -- @treturn table|nil job
 -- @treturn table|nil err
 function _M.job(self, actor, id)
-  local ok, err = access.authorize(self, actor, "job", "read")
+  local ok, err = access.authorize(self, actor, "job", "upload")
   if not ok then return nil, err end
   local job
   job, err = self.store:job(id, access.owner_of(actor))
@@ -166,7 +166,7 @@ end
 -- @treturn table|nil `{datasets, bytes}`
 -- @treturn table|nil err
 function _M.dataset_usage(self, actor)
-  local ok, err = access.authorize(self, actor, "usage", "read")
+  local ok, err = access.authorize(self, actor, "usage", "upload")
   if not ok then return nil, err end
   return self.store:dataset_usage { tenant = actor.tenant, organization = actor.organization, user = actor.user }
 end
