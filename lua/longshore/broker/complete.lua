@@ -16,70 +16,11 @@
 --
 -- Room: broker.
 -- @module longshore.broker.complete
+local assembly = require "longshore.broker.assembly"
 local check = require "longshore.broker.check"
-local core = require "longshore.core"
 local errors = require "longshore.errors"
 
 local _M = {}
-
--- The store's parts that make the object, in order, or nil, err naming the first
--- that is missing or not as planned.
-local function choose(self, row, tokens, listed)
-  local there = {}
-  for _, part in ipairs(listed) do there[part.number] = part end
-  local chosen, size = {}, 0
-  local count = row.part_count
-  if not count then -- the size was not announced: what is listed counts
-    count = 0
-    for _, part in ipairs(listed) do count = math.max(count, part.number) end
-  end
-  if count == 0 then return check.invalid("parts", "no part is in the store") end
-  for number = 1, count do
-    local part = there[number]
-    if not part then
-      return check.invalid("parts", ("part %d is not in the store; send it again"):format(number))
-    end
-    local length = self:part_length(row, number)
-    if length and part.size ~= length then
-      return check.invalid("parts", ("part %d has %.0f bytes in the store instead of %.0f; send it again")
-        :format(number, part.size, length))
-    end
-    local etag = check.bare_token(part.etag)
-    if tokens[number] and tokens[number] ~= etag then
-      return check.invalid("parts", ("part %d in the store is not the one whose token was given; send it again")
-        :format(number))
-    elseif row.requires_tokens and not tokens[number] then
-      return check.invalid("parts", ("part %d has no token"):format(number))
-    end
-    size = size + part.size
-    chosen[number] = { number = number, etag = etag, size = part.size, crc32c = part.crc32c }
-  end
-  return chosen, size
-end
-
--- The CRC32C of the whole from those of the parts, or nil where one is unknown.
-local function combined(chosen)
-  local crc = 0
-  for i, part in ipairs(chosen) do
-    if not part.crc32c then return nil end
-    crc = i == 1 and part.crc32c or core.crc32c_combine(crc, part.crc32c, part.size)
-  end
-  return crc
-end
-
--- The object of this upload: nil without an error when it is not there.
-local function look(provider, row, size)
-  local object, err = provider:head { key = row.key }
-  if not object then
-    if err.code == "not_found" then return nil end
-    return nil, err
-  end
-  if object.marker ~= row.id then return nil end
-  if size and object.size ~= size then
-    return errors.fail("integrity", ("the object has %.0f bytes instead of %.0f"):format(object.size, size))
-  end
-  return object
-end
 
 -- Made a moment ago and not there: somebody else has undone it, or will be asked
 -- again.
@@ -113,11 +54,6 @@ local function step_back(self, row, err, actor)
     if now.state ~= "uploading" then return self:settled(row, actor) end
   end
   return nil, err
-end
-
-local function mismatch(expected, found)
-  return errors.new("integrity", ("the CRC32C of what arrived is %s, not %s as announced")
-    :format(core.crc32c_base64(found), core.crc32c_base64(expected)), { field = "crc32c" })
 end
 
 -- The object exists and is right: the row and the file say so.
@@ -160,21 +96,6 @@ local function register(self, row, actor, content)
   return file
 end
 
--- Compares the object's own CRC32C with what is expected of it.
--- @treturn boolean whether it is right; nil, err when it is not
-local function verify(provider, row, crc, object_crc)
-  local expected = row.expected_crc32c or crc
-  if expected and object_crc and expected ~= object_crc then
-    return nil, mismatch(expected, object_crc)
-  elseif row.expected_crc32c and not crc and not object_crc and not provider.profile.lists_crc32c then
-    -- Where the store lists checksums of parts, they were compared before the
-    -- object was made. Here nothing ever was.
-    return errors.fail("integrity", "the store reported no CRC32C to compare with the announced one",
-      { field = "crc32c" })
-  end
-  return true
-end
-
 --- What a row that somebody else moved on means to this caller.
 -- @return the file when it is completed; nil, err otherwise
 function _M.settled(self, row, actor)
@@ -196,10 +117,10 @@ function _M.recover_lost(self, row, actor)
   local provider, err = self:provider(row.provider)
   if not provider then return nil, err end
   local object
-  object, err = look(provider, row, row.size)
+  object, err = assembly.look(provider, row, row.size)
   if object then
     local ok
-    ok, err = verify(provider, row, nil, object.crc32c)
+    ok, err = assembly.verify(provider, row, nil, object.crc32c)
     if not ok then return fail(self, row, err, actor) end
     return register(self, row, actor, object)
   elseif err and err.code == "integrity" then
@@ -235,11 +156,11 @@ function _M.finish(self, row, actor)
   if not known then return nil, err end
   local tokens = {}
   for _, part in ipairs(known) do tokens[part.number] = part.token end
-  local chosen, size = choose(self, row, tokens, listed)
+  local chosen, size = assembly.choose(self, row, tokens, listed)
   if not chosen then return step_back(self, row, size, actor) end
-  local crc = combined(chosen)
+  local crc = assembly.combined(chosen)
   if row.expected_crc32c and crc and crc ~= row.expected_crc32c then
-    return fail(self, row, mismatch(row.expected_crc32c, crc), actor)
+    return fail(self, row, assembly.mismatch(row.expected_crc32c, crc), actor)
   end
   local ok
   ok, err = self.policy:decide("before_complete",
@@ -254,7 +175,7 @@ function _M.finish(self, row, actor)
   }
   if not made then
     -- Perhaps it was made and the answer lost, or somebody else made it.
-    local object, why = look(provider, row, size)
+    local object, why = assembly.look(provider, row, size)
     if why and why.code == "integrity" then return fail(self, row, why, actor) end
     if why then return nil, self:store_failure(err) end
     if not object then
@@ -268,11 +189,11 @@ function _M.finish(self, row, actor)
   if not crc and not object_crc and row.integrity == "crc32c" then
     -- Not every store says it in its answer to complete; the object has it.
     local object
-    object, err = look(provider, row, size)
+    object, err = assembly.look(provider, row, size)
     if not object then return nil, self:store_failure(err or gone_again()) end
     object_crc = object.crc32c
   end
-  ok, err = verify(provider, row, crc, object_crc)
+  ok, err = assembly.verify(provider, row, crc, object_crc)
   if not ok then return fail(self, row, err, actor) end
   return register(self, row, actor, { size = size, etag = made.etag, crc32c = crc or object_crc })
 end
