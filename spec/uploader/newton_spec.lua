@@ -115,7 +115,7 @@ describe("uploading through a broker", function()
 
   it("resumes after kill -9 at any moment; no part that was journaled is sent again", function()
     local path, name = file(42 * MiB)
-    local first = command(path, { "--limit-rate", "40MiB" })
+    local first = command(path, { "--limit-rate", "25MiB", "-j", "2" })
     for _, parts in ipairs { 2, 5 } do
       support.wait_until(function()
         local n = 0
@@ -126,7 +126,7 @@ describe("uploading through a broker", function()
       first:kill("sigkill")
       first:wait()
       local known, before = journaled(), part_puts()
-      first = command(path, { "--limit-rate", "40MiB" })
+      first = command(path, { "--limit-rate", "25MiB", "-j", "2" })
       support.wait_until(function() return not first:alive() or #part_puts() >= 7 end, 10)
       local after = part_puts()
       for n in pairs(known) do assert.equal(before[n], after[n]) end

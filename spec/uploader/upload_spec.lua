@@ -365,6 +365,16 @@ describe("an upload", function()
       assert.is_true(seen > 0 and seen <= 20)
     end)
 
+    it("are not made of the last part: it goes with complete", function()
+      local w = fake.new()
+      assert(w.uploader():put { path = (w.file("one", 5)) })
+      assert.same({}, w.checkpoints)
+      assert(w.uploader { parallel = 1 }:put { path = (w.file("three", 30)) })
+      for _, batch in ipairs(w.checkpoints) do
+        for _, part in ipairs(batch) do assert.is_true(part.number < 3) end
+      end
+    end)
+
     it("that fail are repeated with the next part and stop nothing", function()
       local w = fake.new()
       local path, bytes = w.file("a", 100)

@@ -84,7 +84,8 @@ function methods:sent(part, task, done, err)
     self.done[part.number] = done
     self.left, self.confirmed, self.sent_parts = self.left - 1, self.confirmed + part.length, self.sent_parts + 1
     self.hub.event { type = "part", upload = self, part = done }
-    self:recorded_later(done)
+    -- The last one goes to the service with complete.
+    if self.left > 0 then self:recorded_later(done) end
   elseif err then
     self.failed = self.failed or err
     stop_senders(self)
@@ -106,8 +107,11 @@ end
 -- costs no more than a part sent again after a kill.
 local function recorder(self)
   local loop, failures = self.hub.loop, 0
-  while true do
-    while #self.unrecorded == 0 do loop:wait(self.record) end
+  while self.recording do
+    while #self.unrecorded == 0 do
+      loop:wait(self.record)
+      if not self.recording then return end
+    end
     local batch = {}
     for i = 1, math.min(#self.unrecorded, self.driver.capabilities.checkpoint) do batch[i] = self.unrecorded[i] end
     local ok, err = self.driver:checkpoint(self.session, batch)
@@ -182,7 +186,8 @@ local function send_all(self)
   local hub = self.hub
   self.unrecorded = {}
   local background
-  if self.driver.capabilities.checkpoint > 0 then
+  if self.driver.capabilities.checkpoint > 0 and (#self.session.parts > 1 or next(self.session.have or {})) then
+    self.recording = true
     background = hub.loop:spawn(recorder, self)
     for number, part in pairs(self.session.have or {}) do
       if part.unrecorded then self:recorded_later(self.done[number]) end
@@ -191,8 +196,13 @@ local function send_all(self)
   hub.activate(self)
   while self.left > 0 and not self.failed do hub.loop:wait(self.changed) end
   hub.deactivate(self)
-  if background then hub.loop:kill(background) end
-  if self.failed then return nil, self.failed end
+  self.recording = false
+  if self.failed then
+    if background then hub.loop:kill(background) end
+    return nil, self.failed
+  end
+  -- A checkpoint that is under way may end in peace; the next one is not needed.
+  hub.loop:notify(self.record)
   return sources.unchanged(self.source)
 end
 
