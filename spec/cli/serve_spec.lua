@@ -205,6 +205,22 @@ describe("longshore serve", function()
 
   local as_root = root and it or pending
 
+  as_root("runs as the user that the configuration names", function()
+    local dir = support.tmpdir()
+    support.run("chmod 755 " .. dir)
+    local server = serve.start { data = dir .. "/data", config = "return { nginx = { user = 'nobody' } }" }
+    assert.equal(200, put_file(server, "a", "content").status)
+    local _, users = support.run("ps -o user= -p " .. table.concat(server:nginx_pids("broker"), ","))
+    assert.truthy(users:find("nobody"), users)
+    assert.equal(0, server:stop())
+    local _, owners = support.run("find " .. dir .. "/data ! -user nobody")
+    assert.equal("", owners)
+    support.run("chown root " .. dir .. "/data")
+    local code, text = run { "--data", dir .. "/data", "--config", server.config }
+    assert.equal(1, code)
+    assert.truthy(text:find("nginx.user: ", 1, true), text)
+  end)
+
   as_root("runs as a user without rights, and as root for the folder's owner", function()
     local dir = support.tmpdir()
     support.run("chmod 755 " .. dir .. " && install -d -o nobody -g nogroup " .. dir .. "/data")

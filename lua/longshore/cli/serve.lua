@@ -54,11 +54,14 @@ local function prepare(args)
   found, err = host_module.find(config)
   if not found then return nil, err end
   local ok
+  local fresh = not host_module.exists(config.data)
   ok, err = setup.make_folder(config.data)
   if not ok then return nil, err end
   local user, uid, gid = host_module.user(config)
   if not user and uid then return nil, uid end
   local owner = uid and { uid = uid, gid = gid }
+  ok, err = setup.own(config, owner, fresh)
+  if not ok then return nil, err end
   ok, err = setup.folders(config, owner)
   if not ok then return nil, err end
   local lock

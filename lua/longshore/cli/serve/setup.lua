@@ -83,6 +83,20 @@ local function ensure_credentials(config, owner)
     ("access_key=LS%s\nsecret_key=%s\n"):format(letters(9):upper(), letters(20)), owner)
 end
 
+--- Sees to it that the data folder is its owner's.
+-- @tparam table config
+-- @tparam[opt] table owner
+-- @tparam boolean fresh the folder was made just now
+-- @treturn boolean|nil
+-- @treturn table err
+function _M.own(config, owner, fresh)
+  if not owner then return true end
+  if fresh then uv.fs_chown(config.data, owner.uid, owner.gid) end
+  if uv.fs_stat(config.data).uid == owner.uid then return true end
+  return errors.fail("conflict", ("nginx.user: %s does not belong to %s, as whom nginx would run; chown -R it, or "
+    .. "leave nginx.user out"):format(config.data, config.nginx.user), { field = "nginx.user" })
+end
+
 --- Makes the folders.
 -- @tparam table config
 -- @tparam[opt] table owner
