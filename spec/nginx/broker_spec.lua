@@ -1,6 +1,7 @@
 -- The broker inside nginx: what the event loop does around the worker threads.
 local http = require "spec.support.http"
 local json = require "longshore.json"
+local longshore = require "longshore"
 local relay = require "spec.support.relay"
 local serve = require "spec.support.serve"
 local socket = require "socket"
@@ -147,11 +148,17 @@ describe("the broker in nginx", function()
     end, 10, 0.2))
     assert.truthy(support.wait_until(function()
       return support.read_file(server.log):find("janitor [^\n]*expired=%d*[1-9]")
-    end, 10, 0.2), support.read_file(server.log))
-    -- At the store it is gone as well: its URL is of no use any more.
+    end, 10, 0.2) or error(support.read_file(server.log)))
+    -- At the store it is gone as well.
+    local bucket = assert(longshore.bucket { endpoint = server.store_url, bucket = "longshore", profile = "diskstore",
+      region = "us-east-1", access_key = "AKSPEC", secret_key = "secret-of-the-spec" })
     assert.truthy(support.wait_until(function()
-      return http.request({ method = "PUT", url = upload.parts[1].url, body = ("x"):rep(10) }).status == 404
+      for _, left in ipairs(assert(bucket:list_uploads {})) do
+        if left.key:find(upload.file_uid, 1, true) then return false end
+      end
+      return true
     end, 10, 0.2))
+    assert.are_not.equal(200, http.request({ method = "PUT", url = upload.parts[1].url, body = ("x"):rep(10) }).status)
   end)
 end)
 

@@ -13,15 +13,19 @@ local mt = { __index = methods }
 -- start() again on the same folder and ports.
 function _M.start(options)
   options = options or {}
-  local self = setmetatable({
-    data = options.data or support.tmpdir() .. "/data", port = options.port or support.free_port(),
-    store_port = options.store_port or support.free_port(), args = options.args or {},
-  }, mt)
-  self.url = "http://127.0.0.1:" .. self.port
-  self.store_url = "http://127.0.0.1:" .. self.store_port
+  local self = setmetatable({ data = options.data or support.tmpdir() .. "/data", args = options.args or {} }, mt)
   self.log = support.tmpdir() .. "/serve.log"
   if options.config then self.config = support.write_file(support.tmpdir() .. "/longshore.lua", options.config) end
-  return self:start(options.seconds)
+  for attempt = 1, 3 do
+    self.port = options.port or support.free_port()
+    self.store_port = options.store_port or support.free_port()
+    self.url = "http://127.0.0.1:" .. self.port
+    self.store_url = "http://127.0.0.1:" .. self.store_port
+    local ok, why = pcall(self.start, self, options.seconds)
+    if ok then return self end
+    -- Somebody was faster with one of the ports.
+    if attempt == 3 or not tostring(why):find("another program listens", 1, true) then error(why, 2) end
+  end
 end
 
 function methods:command()
