@@ -144,6 +144,28 @@ describe("resuming", function()
     assert.is_true(result.resumed_parts > 0)
   end)
 
+  it("compares what was sent with the file again, when asked to", function()
+    local w = fake.new()
+    local path = w.file("a", 100)
+    interrupted_after(w, path, 6, { parallel = 1 })
+    -- A change that neither size, time nor inode tell of.
+    local stat = core.file_stat(path)
+    local file = assert(io.open(path, "r+b"))
+    file:seek("set", 35)
+    file:write("unnoticed")
+    file:close()
+    local real = core.file_stat
+    core.file_stat = function(p) return p == path and stat or real(p) end
+    finally(function() core.file_stat = real end)
+    local result = assert(uploader(w, { recheck = true }):put { path = path })
+    assert.equal(support.read_file(path), w.uploads.upl_1.object)
+    assert.equal(core.crc32c(support.read_file(path)), result.crc32c)
+    local sent = w.counts()
+    assert.equal(1, sent[4])
+    assert.equal(1, sent[5])
+    assert.is_nil(sent[3])
+  end)
+
   it("takes an upload that turns out to be complete for what it is", function()
     local w = fake.new()
     local path = w.file("a", 100)

@@ -60,7 +60,7 @@ local function make_hub(self, options)
     driver = self.driver, loop = self.loop, clock = self.clock, skew = self.skew,
     attempts = options.attempts or 10, window = math.max(options.window or 16, self.parallel),
     our_time = self.system_clock.now, part_timeout = options.part_timeout,
-    journal_folder = self.journal_folder, restart = options.restart,
+    journal_folder = self.journal_folder, restart = options.restart, recheck = options.recheck,
   }
   local gates = {}
   function hub.gates(host)
@@ -96,7 +96,8 @@ end
 -- * `driver`: see `longshore.uploader.driver`
 -- * `parallel`: parts at once, over all files (4)
 -- * `journal`: true, or a folder: interrupted uploads can be resumed
--- * `restart`: true: do not resume what the journal has
+-- * `restart`: true: do not resume what the journal has; `recheck`: true: when
+--   resuming, read the parts that were sent again and compare their checksums
 -- * `engine`: options for core.engine (`ca_file`, `rate_limit`, `proxy`...), or
 --   an engine
 -- * `attempts` per part and call (10), `window`: URLs held per upload (16),

@@ -68,7 +68,8 @@ local function crc_of_range(hub, path, offset, length)
 end
 
 --- Takes over the parts that the service has already, each with its CRC32C:
--- the one that was kept, or read from the file again.
+-- the one that was kept, or read from the file again. With `hub.recheck` every
+-- one is read again, and a part that is another now is to be sent.
 -- @tparam table hub
 -- @tparam table source
 -- @tparam table session
@@ -81,13 +82,18 @@ function _M.absorb(hub, source, session)
   local done = {}
   for number, part in pairs(session.have or {}) do
     local crc = part.crc32c
-    if not crc then
+    if not crc or hub.recheck then
       crc, err = crc_of_range(hub, source.path, part.offset, part.length)
       if not crc then return nil, err end
     end
-    done[number] = { number = number, offset = part.offset, length = part.length, token = part.token,
-      crc32c = crc, check = part.check or "none", resumed = true }
+    if part.crc32c and part.crc32c ~= crc then
+      session.parts[#session.parts + 1] = { number = number, offset = part.offset, length = part.length }
+    else
+      done[number] = { number = number, offset = part.offset, length = part.length, token = part.token,
+        crc32c = crc, check = part.check or "none", resumed = true }
+    end
   end
+  table.sort(session.parts, function(a, b) return a.number < b.number end)
   return done
 end
 

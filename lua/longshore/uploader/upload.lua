@@ -190,7 +190,7 @@ local function send_all(self)
     self.recording = true
     background = hub.loop:spawn(recorder, self)
     for number, part in pairs(self.session.have or {}) do
-      if part.unrecorded then self:recorded_later(self.done[number]) end
+      if part.unrecorded and self.done[number] then self:recorded_later(self.done[number]) end
     end
   end
   hub.activate(self)
