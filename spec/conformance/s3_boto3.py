@@ -1,6 +1,7 @@
 """What boto3 and botocore do, against an S3 store: prints one line per check,
 exits 1 at the first that does not hold. Environment: ENDPOINT, ACCESS_KEY,
-SECRET_KEY, BUCKET, FOLDER (for files)."""
+SECRET_KEY, BUCKET, FOLDER (for files); SECURE_ENDPOINT, the same store over
+TLS, where CA_FILE says whom to trust."""
 import hashlib
 import os
 import sys
@@ -15,12 +16,13 @@ from botocore.exceptions import ClientError
 endpoint, bucket, folder = os.environ["ENDPOINT"], os.environ["BUCKET"], os.environ["FOLDER"]
 
 
-def client(**more):
+def client(endpoint=endpoint, verify=None, **more):
     options = dict(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 1})
     options.update(more)
     return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1",
                         aws_access_key_id=os.environ["ACCESS_KEY"],
-                        aws_secret_access_key=os.environ["SECRET_KEY"], config=Config(**options))
+                        aws_secret_access_key=os.environ["SECRET_KEY"], verify=verify,
+                        config=Config(**options))
 
 
 s3 = client()
@@ -163,4 +165,17 @@ s3.put_object(Bucket=bucket, Key="boto/private", Body=b"", ACL="private")
 refused("encryption", "NotImplemented", s3.put_object, Bucket=bucket, Key="a", Body=b"", ServerSideEncryption="AES256")
 refused("a PUT of tags", "NotImplemented", s3.put_object_tagging, Bucket=bucket, Key="boto/one",
         Tagging={"TagSet": []})
+
+# Over TLS botocore sends a file in chunks, with its checksum in the trailer.
+secure = client(os.environ["SECURE_ENDPOINT"], os.environ["CA_FILE"])
+seen = []
+secure.meta.events.register("before-send.s3", lambda request, **_: seen.append(request.headers))
+for algorithm in ("CRC32", "CRC32C", "SHA1", "SHA256"):
+    with open(path, "rb") as f:
+        r = secure.put_object(Bucket=bucket, Key="boto/trailer", Body=f, ChecksumAlgorithm=algorithm)
+    check("a body in chunks, with %s in the trailer" % algorithm, "Checksum" + algorithm in r)
+check("they were chunks", all(h["x-amz-content-sha256"] == b"STREAMING-UNSIGNED-PAYLOAD-TRAILER" or
+                              h["X-Amz-Content-SHA256"] == b"STREAMING-UNSIGNED-PAYLOAD-TRAILER" for h in seen))
+secure.download_file(bucket, "boto/trailer", path + ".back3")
+check("read back", open(path, "rb").read() == open(path + ".back3", "rb").read())
 print("all checks hold")

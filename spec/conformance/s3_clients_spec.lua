@@ -7,7 +7,7 @@ local diskstore = require "spec.support.diskstore"
 local support = require "spec.support"
 
 describe("Debian's S3 clients on the disk store", function()
-  local store, folder, small, large, env
+  local store, secure, folder, small, large, env
   local q = support.quote
 
   -- Runs a command with the clients' environment; its output, which must be a success.
@@ -24,6 +24,11 @@ describe("Debian's S3 clients on the disk store", function()
   setup(function()
     store = diskstore.start { min_part = 5 * 1024 * 1024, buckets = { "longshore", "second", "boto" } }
     folder = support.tmpdir()
+    support.run(("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 "
+      .. "-addext subjectAltName=IP:127.0.0.1 -keyout %s/key.pem -out %s/cert.pem"):format(folder, folder))
+    -- The same folder served twice would be one server too many: this one has its own.
+    secure = diskstore.start { buckets = { "boto" }, tls = { certificate = folder .. "/cert.pem",
+      key = folder .. "/key.pem" } }
     small, large = folder .. "/small.bin", folder .. "/large.bin"
     support.run("head -c 70000 /dev/urandom > " .. small)
     support.run("head -c 30000001 /dev/urandom > " .. large)
@@ -101,9 +106,9 @@ describe("Debian's S3 clients on the disk store", function()
   end)
 
   it("boto3 finds every operation as it expects it", function()
-    local out = run(("ENDPOINT=%s ACCESS_KEY=%s SECRET_KEY=%s BUCKET=boto FOLDER=%s /usr/bin/python3 "
-      .. "%s/spec/conformance/s3_boto3.py"):format(store.endpoint, store.access_key, q(store.secret_key), folder,
-      support.root))
+    local variables = ("SECURE_ENDPOINT=%s CA_FILE=%s/cert.pem ENDPOINT=%s ACCESS_KEY=%s SECRET_KEY=%s BUCKET=boto "
+      .. "FOLDER=%s "):format(secure.endpoint, folder, store.endpoint, store.access_key, q(store.secret_key), folder)
+    local out = run(variables .. "/usr/bin/python3 " .. support.root .. "/spec/conformance/s3_boto3.py")
     assert.truthy(out:find("all checks hold", 1, true))
   end)
 end)

@@ -181,7 +181,7 @@ describe("the disk store's objects", function()
       assert.truthy(({ InvalidDigest = 1, InvalidRequest = 1 })[code_of(answer)])
     end
     assert.equal(501, put("/longshore/refused", "x", { ["x-amz-checksum-md17"] = "AAAA" }).status)
-    assert.equal(501, put("/longshore/refused", "x", { ["x-amz-trailer"] = "x-amz-checksum-crc32" }).status)
+    assert.equal(400, put("/longshore/refused", "x", { ["x-amz-trailer"] = "x-amz-checksum-crc32" }).status)
     assert.equal(404, get("/longshore/refused").status)
   end)
 

@@ -35,12 +35,7 @@ function methods:launch()
   })
   local up = support.wait_until(function()
     if not self.process:alive() then return true end
-    local s = socket.connect("127.0.0.1", self.port)
-    if not s then return nil end
-    s:send("GET /-/health HTTP/1.0\r\n\r\n")
-    local line = s:receive("*l")
-    s:close()
-    return line and line:find(" 200 ", 1, true)
+    return support.run(("curl -skf --noproxy '*' -m 5 -o /dev/null %s/-/health"):format(self.endpoint)) == 0
   end, 15)
   if not up or not self.process:alive() then
     error("the disk store does not start:\n" .. self:log())
@@ -138,7 +133,8 @@ end
 -- `key`/`secret`/`region`/`time` sign as somebody else, `anonymous` not at all,
 -- `presign` (seconds) signs in the query, `change(headers, target)` may tamper,
 -- `send_as` sends with another method than was signed, `announce` (bytes) a
--- body that does not follow.
+-- body that does not follow, `after(headers)` gives a body that knows the
+-- signature.
 function methods:send(request)
   return self:raw(self:bytes(request), request.method)
 end
@@ -182,6 +178,10 @@ function methods:bytes(request)
   for name, value in pairs(request.unsigned or {}) do out[name:lower()] = value end
   if sends_body and not out["content-length"] and not out["transfer-encoding"] then
     out["content-length"] = ("%.0f"):format(request.announce or #body)
+  end
+  if request.after then
+    body = request.after(out)
+    out["content-length"] = ("%d"):format(#body)
   end
   if request.change then target = request.change(out, target) or target end
   local lines = { ("%s %s HTTP/1.1"):format(request.send_as or method, target), "host: " .. host,

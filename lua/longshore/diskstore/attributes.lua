@@ -69,6 +69,8 @@ function _M.take(headers)
         return fault.fail("InvalidArgument", "A header that is to be kept contains a control character.",
           { { "ArgumentName", name } })
       end
+      -- This one said how the body was sent, and it was decoded.
+      if name == "content-encoding" then value = value:gsub("aws%-chunked%s*,?%s*", "") end
       if not (name == "content-encoding" and value == "") then
         taken[name] = value
         bytes = bytes + #name + #value

@@ -7,6 +7,7 @@
 --
 -- Room: diskstore, no I/O.
 -- @module longshore.diskstore.auth
+local chunked = require "longshore.diskstore.chunked"
 local core = require "longshore.core"
 local fault = require "longshore.diskstore.fault"
 
@@ -79,9 +80,10 @@ local function payload_of(request, parsed)
     return fault.fail("MissingSecurityHeader", "The header x-amz-content-sha256 is missing.",
       { { "MissingHeaderName", "x-amz-content-sha256" } })
   end
-  if hash:find("^STREAMING%-") then
-    return fault.fail("NotImplemented", ("This store takes no bodies in chunks (%s). Send the body as it is, with "
-      .. "its SHA-256 or UNSIGNED-PAYLOAD in x-amz-content-sha256."):format(hash), {
+  if chunked.is(hash) then
+    if chunked.kind(hash) and parsed.form == "header" then return hash end
+    return fault.fail("NotImplemented", ("This store does not decode %s bodies. Send the body as it is, with its "
+      .. "SHA-256 or UNSIGNED-PAYLOAD in x-amz-content-sha256."):format(hash), {
         { "Header", "x-amz-content-sha256" } })
   end
   if hash ~= "UNSIGNED-PAYLOAD" and not (#hash == 64 and not hash:find("[^0-9a-f]")) then
@@ -93,7 +95,8 @@ end
 
 --- Verifies a request.
 -- @tparam table request method, target (raw), headers (lowercase names to a string or a list of strings)
--- @treturn table who: access_key, payload_hash (what was signed of the body)
+-- @treturn table who: access_key, payload_hash (what was signed of the body), and for a body in signed chunks
+-- `chain` (of longshore.diskstore.chunked)
 -- @return[2] nil
 -- @treturn[2] table fault
 function methods:verify(request)
@@ -117,7 +120,12 @@ function methods:verify(request)
   if not ok then return nil, translate(self, request, err, parsed, now) end
   local payload, why = payload_of(request, parsed)
   if not payload then return nil, why end
-  return { access_key = parsed.access_key, payload_hash = payload }
+  local chain
+  if chunked.is(payload) and chunked.kind(payload).signed then
+    chain = chunked.chain(row.secret_key, parsed, request.headers["x-amz-date"],
+      request.headers.authorization:match("Signature=(%x+)"))
+  end
+  return { access_key = parsed.access_key, payload_hash = payload, chain = chain }
 end
 
 return _M

@@ -66,11 +66,18 @@ function _M.expected(headers, payload_hash, of_object)
       end
     end
   end
-  if headers["x-amz-trailer"] then
-    return fault.fail("NotImplemented", "This store reads no trailers (x-amz-trailer).",
-      { { "Header", "x-amz-trailer" } })
-  end
   return expected
+end
+
+--- Whether what x-amz-trailer announces are checksums that can be verified.
+-- @tparam string|nil names the header
+-- @treturn table fault, or nil
+function _M.refuse_trailers(names)
+  for name in (names or ""):gmatch("[^,%s]+") do
+    if not lengths[name:lower():match("^x%-amz%-checksum%-(.+)$") or ""] then
+      return fault.new("NotImplemented", "This store knows no trailer of that name.", { { "Trailer", name } })
+    end
+  end
 end
 
 --- What the pass over the body must compute.

@@ -16,6 +16,7 @@
 -- Room: diskstore.
 -- @module longshore.diskstore
 local blob = require "longshore.diskstore.blob"
+local chunked = require "longshore.diskstore.chunked"
 local clock = require "longshore.clock"
 local errors = require "longshore.errors"
 local fault = require "longshore.diskstore.fault"
@@ -34,7 +35,7 @@ local mt = { __index = methods, __name = "longshore.diskstore" }
 local MAX_XML = 8 * 1024 * 1024
 
 local operations = {}
-for _, name in ipairs { "objects", "multipart", "listing", "buckets" } do
+for _, name in ipairs { "objects", "multipart", "complete", "listing", "buckets" } do
   for operation, fn in pairs(require("longshore.diskstore." .. name)) do operations[operation] = fn end
 end
 
@@ -97,6 +98,24 @@ function methods:owner_xml(name)
     .. "</" .. name .. ">"
 end
 
+-- Takes a body apart that came in chunks: op goes on with the decoded one.
+local function decode(self, op)
+  local how = op.chunked
+  if how.length == 0 and not op.spooled then return true end
+  local decoded = self.layout:spool() .. "/" .. layout.new_id()
+  local trailers, why = chunked.decode(op.spooled, decoded, how)
+  if not trailers then return nil, why end
+  op.spooled, op.length = decoded, how.length
+  local announced = (op.headers["x-amz-trailer"] or ""):lower()
+  for name in announced:gmatch("[^,%s]+") do
+    if not trailers[name] then
+      return fault.fail("IncompleteBody", "A trailer that was announced did not come.", { { "Trailer", name } })
+    end
+    op.headers[name] = trailers[name]
+  end
+  return true
+end
+
 -- The text of a body that is a document.
 local function read_body(op)
   if op.text then return op.text end
@@ -125,7 +144,7 @@ end
 
 --- Does an operation.
 -- @tparam table op of longshore.diskstore.request, with `spooled` (path of the body or nil), `length`
--- (what Content-Length said) and `payload_hash` (what was signed of the body)
+-- (what Content-Length said), `payload_hash` (what was signed of the body) and `chunked` (how it is to be decoded)
 -- @treturn table response
 -- @return[2] nil
 -- @treturn[2] table fault
@@ -136,7 +155,16 @@ function methods:handle(op)
     body, why = read_body(op)
     if not body then return nil, fault.from_io(why) end
   end
-  return fn(self, op, body)
+  if not op.chunked then return fn(self, op, body) end
+  local came = op.spooled
+  local ok, response = decode(self, op)
+  if ok then
+    response, why = fn(self, op)
+  else
+    response, why = nil, response
+  end
+  if op.spooled ~= came then os.remove(op.spooled) end
+  return response, why
 end
 
 --- Bytes of an object of parts.

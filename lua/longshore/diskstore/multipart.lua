@@ -1,4 +1,4 @@
---- Multipart uploads.
+--- Multipart uploads, up to their end (longshore.diskstore.complete) or abort.
 --
 -- An upload is a folder `data/<xx>/<id>` for its parts and a document in the
 -- bucket's `uploads/`. A part becomes one of the upload by a rename, under the
@@ -14,7 +14,6 @@ local attributes = require "longshore.diskstore.attributes"
 local blob = require "longshore.diskstore.blob"
 local checksums = require "longshore.diskstore.checksums"
 local commit = require "longshore.diskstore.commit"
-local conditions = require "longshore.diskstore.conditions"
 local core = require "longshore.core"
 local document = require "longshore.diskstore.document"
 local fault = require "longshore.diskstore.fault"
@@ -24,51 +23,16 @@ local layout = require "longshore.diskstore.layout"
 local lfs = require "lfs"
 local objects = require "longshore.diskstore.objects"
 local request = require "longshore.diskstore.request"
+local uploads = require "longshore.diskstore.uploads"
 local xml = require "longshore.diskstore.xml"
 
 local _M = {}
 
-local function no_upload(id)
-  return fault.fail("NoSuchUpload", nil, { { "UploadId", id } })
-end
-
--- The document of an open upload: doc, or nil and a fault.
-local function find_upload(store, op)
-  local id = op.query.uploadId
-  if layout.is_id(id) then
-    local doc, why = document.read(store.layout:upload(op.bucket, id))
-    if doc and doc.key == op.key then return doc end
-    if not doc and not files.is_missing(why) then return nil, fault.from_io(why) end
-  end
-  if not store:has_bucket(op.bucket) then
-    return fault.fail("NoSuchBucket", nil, { { "BucketName", op.bucket } })
-  end
-  return no_upload(id)
-end
-
 --- Whether the upload of an UploadPart is open.
 function _M.check_upload(store, op)
-  local upload, why = find_upload(store, op)
+  local upload, why = uploads.find(store, op)
   if not upload then return nil, why end
   return true
-end
-
--- Runs fn(upload) under the upload's lock.
-local function with_upload(store, op, mode, fn)
-  local upload, why = find_upload(store, op)
-  if not upload then return nil, why end
-  local result
-  result, why = files.locked(store.layout:data(upload.id) .. "/lock", mode, function()
-    -- It may have gone while we waited.
-    local still, err = find_upload(store, op)
-    if not still then return nil, err end
-    return fn(still)
-  end)
-  if result == nil then
-    if files.is_missing(why) then return no_upload(upload.id) end
-    return nil, fault.from_io(why)
-  end
-  return result
 end
 
 --- CreateMultipartUpload.
@@ -112,7 +76,7 @@ end
 
 -- Makes a checked body a part of its upload: part, or nil and a fault.
 local function add_part(store, op, number, digest, from)
-  return with_upload(store, op, "shared", function(upload)
+  return uploads.locked(store, op, "shared", function(upload)
     local folder = store.layout:data(upload.id)
     local part = { number = number, size = digest.bytes, md5 = digest.md5, crc32c = digest.crc32c }
     local name = blob.part_name(part, store.clock.now())
@@ -137,7 +101,7 @@ function _M.upload_part(store, op)
   local number, why = request.integer(op, "partNumber", nil, 1, store.max_parts)
   if why then return nil, why end
   local ok
-  ok, why = find_upload(store, op)
+  ok, why = uploads.find(store, op)
   if not ok then return nil, why end
   local digest
   digest, why = objects.digest(op)
@@ -172,7 +136,7 @@ function _M.upload_part_copy(store, op)
   local number, why = request.integer(op, "partNumber", nil, 1, store.max_parts)
   if why then return nil, why end
   local upload
-  upload, why = find_upload(store, op)
+  upload, why = uploads.find(store, op)
   if not upload then return nil, why end
   local source
   source, why = objects.copy_source(store, op)
@@ -214,31 +178,9 @@ function _M.upload_part_copy(store, op)
   }) }
 end
 
--- The newest file of each part number, and those that are older.
-local function read_parts(folder)
-  local newest, older = {}, {}
-  local groups, why = files.list(folder)
-  if not groups then return nil, why end
-  for _, group in ipairs(groups) do
-    if group:find("^%d%d$") then
-      for _, name in ipairs(files.list(folder .. "/" .. group) or {}) do
-        local part = blob.parse_name(name)
-        local other = part and newest[part.number]
-        if other and other.stamp > part.stamp then
-          older[#older + 1] = part
-        elseif part then
-          newest[part.number] = part
-          if other then older[#older + 1] = other end
-        end
-      end
-    end
-  end
-  return newest, older
-end
-
 --- ListParts, in pages.
 function _M.list_parts(store, op)
-  local upload, why = find_upload(store, op)
+  local upload, why = uploads.find(store, op)
   if not upload then return nil, why end
   local most, after
   most, why = request.integer(op, "max-parts", 1000, 0, 1000, true)
@@ -246,9 +188,9 @@ function _M.list_parts(store, op)
   after, why = request.integer(op, "part-number-marker", 0, 0, 2 ^ 31)
   if why then return nil, why end
   local newest
-  newest, why = read_parts(store.layout:data(upload.id))
+  newest, why = uploads.parts(store.layout:data(upload.id))
   if not newest then
-    if files.is_missing(why) then return no_upload(upload.id) end
+    if files.is_missing(why) then return uploads.missing(upload.id) end
     return nil, fault.from_io(why)
   end
   local numbers = {}
@@ -274,169 +216,14 @@ function _M.list_parts(store, op)
   }) }
 end
 
--- Reads the document of a Complete: list of {number, etag, crc32c}.
-local function read_list(store, body)
-  local root, why = xml.parse(body)
-  if not root or root.name ~= "CompleteMultipartUpload" then
-    return fault.fail("MalformedXML", root and "A CompleteMultipartUpload document is expected."
-      or "The XML is not well-formed: " .. why .. ".")
-  end
-  local list = {}
-  for _, node in ipairs(root) do
-    if node.name == "Part" then
-      local number = xml.child_text(node, "PartNumber")
-      local etag = xml.child_text(node, "ETag")
-      number = number and number:match("^%s*(%d+)%s*$")
-      if not number or #number > 9 or not etag then
-        return fault.fail("MalformedXML", "A Part needs a PartNumber and an ETag.")
-      end
-      number = tonumber(number)
-      if number < 1 or number > store.max_parts then
-        return fault.fail("InvalidArgument", ("Part number must be an integer between 1 and %d, inclusive"):format(
-          store.max_parts), { { "ArgumentName", "PartNumber" }, { "ArgumentValue", tostring(number) } })
-      end
-      if list[1] and number <= list[#list].number then return fault.fail("InvalidPartOrder") end
-      list[#list + 1] = { number = number, etag = conditions.bare_etag(etag),
-        crc32c = xml.child_text(node, "ChecksumCRC32C") }
-    end
-  end
-  if not list[1] then return fault.fail("MalformedXML", "You must specify at least one part.") end
-  return list
-end
-
--- Compares a list with the parts that are here: the chosen parts, size, ETag, CRC32C.
-local function choose(store, list, newest)
-  local chosen, sums, size, crc = {}, {}, 0, 0
-  for i, wanted in ipairs(list) do
-    local part = newest[wanted.number]
-    if not part or part.etag ~= wanted.etag:lower()
-      or wanted.crc32c and wanted.crc32c ~= core.crc32c_base64(part.crc32c) then
-      return fault.fail("InvalidPart", nil, { { "PartNumber", tostring(wanted.number) }, { "ETag", wanted.etag } })
-    end
-    if i < #list and part.size < store.min_part then
-      return fault.fail("EntityTooSmall", nil, { { "PartNumber", tostring(part.number) },
-        { "ProposedSize", ("%.0f"):format(part.size) }, { "MinSizeAllowed", ("%.0f"):format(store.min_part) },
-        { "ETag", part.etag } })
-    end
-    chosen[i], sums[i] = part, part.md5
-    crc = core.crc32c_combine(crc, part.crc32c, part.size)
-    size = size + part.size
-  end
-  return { parts = chosen, size = size, crc32c = crc,
-    etag = ("%s-%d"):format(core.hex(core.md5(table.concat(sums))), #chosen) }
-end
-
--- What the request says of the whole object.
-local function check_whole(headers, whole)
-  local size = headers["x-amz-mp-object-size"]
-  if size and size ~= ("%.0f"):format(whole.size) then
-    return fault.new("InvalidRequest", ("The size in x-amz-mp-object-size (%s) is not that of the parts (%.0f).")
-      :format(size, whole.size))
-  end
-  for name, value in pairs(headers) do
-    local algorithm = name:match("^x%-amz%-checksum%-(.+)$")
-    if algorithm == "crc32c" then
-      if value ~= core.crc32c_base64(whole.crc32c) then
-        return fault.new("BadDigest", "The CRC32C you specified is not that of the whole object.",
-          { { "CalculatedDigest", core.crc32c_base64(whole.crc32c) } })
-      end
-    elseif algorithm and algorithm ~= "type" and algorithm ~= "algorithm" then
-      return fault.new("NotImplemented", "This store knows of an object of parts only the CRC32C.",
-        { { "Header", name } })
-    end
-  end
-end
-
-local function completed(op, doc)
-  return { status = 200, headers = {}, body = xml.document("CompleteMultipartUploadResult", {
-    xml.element("Location", ("%s/%s"):format(op.location or "", core.uri_encode(op.bucket .. "/" .. op.key, true))),
-    xml.element("Bucket", op.bucket), xml.element("Key", op.key), xml.element("ETag", '"' .. doc.etag .. '"'),
-    xml.element("ChecksumCRC32C", core.crc32c_base64(doc.crc32c)), xml.element("ChecksumType", "FULL_OBJECT"),
-  }) }
-end
-
--- The visible object that this upload became, or nil.
-local function outcome(store, op)
-  local doc = commit.find(store, op.bucket, op.key)
-  return doc and doc.id == op.query.uploadId and doc or nil
-end
-
-local function build(store, op, upload, list)
-  local folder = store.layout:data(upload.id)
-  local newest, older = read_parts(folder)
-  if not newest then return nil, older end
-  local whole, why = choose(store, list, newest)
-  if not whole then return nil, why end
-  why = check_whole(op.headers, whole)
-  if why then return nil, why end
-  local ok
-  ok, why = blob.write_manifest(folder .. "/manifest", whole.parts, store.durable)
-  if not ok then return nil, why end
-  if store.durable then
-    ok, why = core.fsync(folder)
-    if not ok then return nil, why end
-  end
-  local doc = {
-    kind = "object", id = upload.id, bucket = upload.bucket, key = upload.key, size = whole.size,
-    etag = whole.etag, crc32c = whole.crc32c, parts = #whole.parts, modified = store.clock.now(),
-    headers = upload.headers, checksums = {},
-  }
-  if #whole.parts == 1 and whole.size > 0 then
-    doc.file = store.layout:data_name(upload.id) .. "/" .. whole.parts[1].path
-  end
-  for _, part in ipairs(whole.parts) do newest[part.number] = nil end
-  for _, part in pairs(newest) do older[#older + 1] = part end
-  return doc, older
-end
-
---- CompleteMultipartUpload.
-function _M.complete_upload(store, op, body)
-  local list, why = read_list(store, body)
-  if not list then return nil, why end
-  local doc, unused
-  local ok
-  ok, why = with_upload(store, op, "exclusive", function(upload)
-    -- A crash came between the object's appearing and the upload's going.
-    doc = outcome(store, op)
-    if not doc then
-      local err
-      doc, unused = build(store, op, upload, list)
-      if not doc then return nil, unused end
-      local pending
-      pending, err = commit.announce(store, doc, "complete")
-      if not pending then return nil, err end
-      local published
-      published, err = commit.publish(store, doc, pending, function(old)
-        return conditions.write(op.headers, old)
-      end)
-      if not published then
-        os.remove(pending)
-        return nil, err
-      end
-    end
-    return os.remove(store.layout:upload(op.bucket, upload.id))
-  end)
-  if not ok then
-    if why.code ~= "NoSuchUpload" then return nil, why end
-    -- It was completed before, and the answer may have been lost.
-    doc = outcome(store, op)
-    if not doc then return nil, why end
-    return completed(op, doc)
-  end
-  local folder = store.layout:data(doc.id)
-  for _, part in ipairs(unused or {}) do os.remove(folder .. "/" .. part.path) end
-  os.remove(folder .. "/lock")
-  return completed(op, doc)
-end
-
 --- AbortMultipartUpload.
 function _M.abort_upload(store, op)
-  local ok, why = with_upload(store, op, "exclusive", function(upload)
+  local ok, why = uploads.locked(store, op, "exclusive", function(upload)
     local path = store.layout:upload(op.bucket, upload.id)
-    if outcome(store, op) then
+    if uploads.outcome(store, op) then
       -- It is an object already; only the crash before hid that.
       os.remove(path)
-      return no_upload(upload.id)
+      return uploads.missing(upload.id)
     end
     local moved, err = os.rename(path, store.layout:trash(upload.id))
     if not moved then return nil, err end

@@ -39,8 +39,9 @@ function _M.render(config, host)
       "init_worker_by_lua_block " .. call("start"),
     },
     server = {
-      -- Sizes are checked by the access handler, in S3's words.
-      "client_max_body_size 0;",
+      -- Sizes are checked by the access handler, in S3's words; this bounds
+      -- what comes in HTTP's chunks, which announce nothing.
+      ("client_max_body_size %.0f;"):format(2 * disk.max_body + 8 * 1048576),
       "client_body_in_file_only clean;",
       "client_body_buffer_size 256k;",
       "sendfile on;",
