@@ -129,7 +129,7 @@ static void fill_event(lst_event *event, const lst_job *job)
   event->code = job->error.code;
   event->message = job->error.message;
   event->retryable = job->error.retryable;
-  event->unconnected = job->error.unconnected;
+  event->unconnected = !job->requested;
 }
 
 const lst_event *lst_engine_next(lst_engine *e)

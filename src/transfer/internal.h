@@ -77,6 +77,7 @@ struct lst_job {
   uint32_t received_crc32c;
   lst_answer answer;
   bool salvaged;            /* the end of it came around libcurl */
+  bool requested;           /* the request began to go out */
   int fd;                   /* libcurl's socket while one is known, or -1 */
   lst_tls *tls;             /* our buffer below TLS, or NULL */
   uint64_t tls_began;       /* what that had sent before this request */
@@ -174,6 +175,8 @@ ls_code lst_request_setup(lst_slot *slot, lst_job *job);
 LS_MUST_CHECK
 ls_code lst_socket_setup(lst_slot *slot);
 uint64_t lst_socket_waiting(const lst_job *job);
+/* Whether this libcurl is too old to say that a request begins. */
+bool lst_socket_blind(void);
 
 /* tls.c: whether TLS writes can be gathered here; a request's connection gets
  * its buffer; what is left goes out, or waits for these sockets; and how many

@@ -110,6 +110,7 @@ static void start(lst_loop *loop, lst_job *job)
   if(slot) {
     slot->job = job;
     job->started_at = job->stall_at = now;
+    job->requested = lst_socket_blind();
     if(curl_multi_add_handle(loop->multi, slot->easy) == CURLM_OK)
       return;
     slot->job = NULL;

@@ -126,6 +126,7 @@ static int on_request(void *arg, char *remote_address, char *local_address,
   (void)remote_address;
   (void)remote_port;
   slot->job->fd = -1;
+  slot->job->requested = true;
   for(i = 0; i < loop->socket_count; i++)
     if(is_local(loop->sockets[i], local_address, port))
       slot->job->fd = loop->sockets[i];
@@ -150,6 +151,11 @@ ls_code lst_socket_setup(lst_slot *slot)
     curl_easy_setopt(easy, CURLOPT_PREREQDATA, slot) == CURLE_OK;
 #endif
   return ok ? LS_OK : LS_ENOMEM;
+}
+
+bool lst_socket_blind(void)
+{
+  return LIBCURL_VERSION_NUM < 0x075000;
 }
 
 uint64_t lst_socket_waiting(const lst_job *job)

@@ -18,7 +18,6 @@ void lst_error_set(lst_error *e, const char *code, bool retryable,
 
   e->code = code;
   e->retryable = retryable;
-  e->unconnected = false;
   va_start(ap, fmt);
   vsnprintf(e->message, sizeof(e->message), fmt, ap);
   va_end(ap);

@@ -16,7 +16,6 @@
 typedef struct lst_error {
   const char *code;
   bool retryable;
-  bool unconnected;   /* there was no connection: nothing can have arrived */
   char message[384];
 } lst_error;
 

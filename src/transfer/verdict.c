@@ -61,18 +61,15 @@ static double seconds(CURL *easy, CURLINFO info)
   return (double)us / 1e6;
 }
 
-static void timeout_error(CURL *easy, lst_job *job, const lst_options *o)
+static void timeout_error(lst_job *job, const lst_options *o)
 {
-  bool https = job->url[4] == 's' || job->url[4] == 'S';
+  double limit = o->connect_timeout;
 
-  if(seconds(easy, https ? CURLINFO_APPCONNECT_TIME_T :
-             CURLINFO_CONNECT_TIME_T) == 0 && job->answer.status == 0 &&
-     !job->position) {
+  if(job->timeout > 0 && job->timeout < limit)
+    limit = job->timeout;
+  if(!job->requested)
     lst_error_set(&job->error, "timeout", true,
-                  "no connection within %g seconds: %s", o->connect_timeout,
-                  job->target);
-    job->error.unconnected = true;
-  }
+                  "no connection within %g seconds: %s", limit, job->target);
   else
     lst_error_set(&job->error, "timeout", true,
                   "not finished within %g seconds: %s", job->timeout,
@@ -85,7 +82,7 @@ static void curl_error(lst_slot *slot, lst_job *job, CURLcode result)
   const char *detail = slot->why[0] ? slot->why : curl_easy_strerror(result);
 
   if(result == CURLE_OPERATION_TIMEDOUT) {
-    timeout_error(slot->easy, job, &slot->loop->engine->options);
+    timeout_error(job, &slot->loop->engine->options);
     return;
   }
   while(m->code && m->result != result)
@@ -94,9 +91,6 @@ static void curl_error(lst_slot *slot, lst_job *job, CURLcode result)
                 m->code ? m->retryable : true, "%s (%s): %s",
                 m->text ? m->text : "the transfer failed", detail,
                 job->target);
-  job->error.unconnected = result == CURLE_COULDNT_CONNECT ||
-    result == CURLE_COULDNT_RESOLVE_HOST ||
-    result == CURLE_COULDNT_RESOLVE_PROXY;
 }
 
 /* Whether the failure came after a final answer that explains it: the server
