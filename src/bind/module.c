@@ -16,6 +16,7 @@ int luaopen_longshore_core(lua_State *L);
   X(lock) \
   X(signer) \
   X(run) \
+  X(seal) \
   X(verifier) \
   X(plan) \
   X(engine)
