@@ -50,27 +50,10 @@ local schema = require "longshore.store.schema"
 
 local _M = {}
 
-local unpack = table.unpack or unpack -- luacheck: ignore
 local datasets, jobs, cleanups = schema.datasets, schema.jobs, schema.cleanups
 local ms = rows.milliseconds
 
-local function insert(db, description, row)
-  local values, n = description:values(row)
-  local done, err = db:exec(description.insert, unpack(values, 1, n))
-  if not done then return nil, err end
-  return true
-end
-
--- UPDATE <table> SET <fields> WHERE <where>; answers whether a row changed.
-local function change(db, description, fields, where, ...)
-  local set, values, n = description:set(fields)
-  local count = select("#", ...)
-  for i = 1, count do values[n + i] = (select(i, ...)) end
-  local changed, err = db:exec(("UPDATE %s SET %s WHERE %s"):format(description.name, set, where),
-    unpack(values, 1, n + count))
-  if not changed then return nil, err end
-  return changed == 1
-end
+local insert, change = rows.insert, rows.change
 
 local function one(self, description, what, id, owner)
   local sql = ("SELECT %s FROM %s WHERE id = ?"):format(description.all, description.name)

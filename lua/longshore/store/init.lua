@@ -79,6 +79,8 @@
 --
 -- **Datasets** and their jobs: see `longshore.store.datasets`.
 --
+-- **Records** and their deliveries: see `longshore.store.records`.
+--
 -- **close()**: twice is fine.
 --
 -- Implementations: `longshore.store.sqlite`, `longshore.store.postgres`; they share
@@ -95,7 +97,7 @@ local methods = {}
 local mt = { __index = methods, __name = "longshore.store" }
 mt.__tostring = function(self) return "store (" .. self.db.dialect.name .. ")" end
 
-for _, room in ipairs { "uploads", "files", "cleanups", "tokens", "datasets" } do
+for _, room in ipairs { "uploads", "files", "cleanups", "tokens", "datasets", "records" } do
   for name, operation in pairs(require("longshore.store." .. room)) do
     assert(not methods[name], name)
     methods[name] = operation

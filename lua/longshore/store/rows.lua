@@ -18,6 +18,7 @@ local dbi = require "longshore.store.dbi"
 local _M = {}
 
 local floor = math.floor
+local unpack = table.unpack or unpack -- luacheck: ignore
 local tointeger = rawget(math, "tointeger") or function(n) return n end
 
 --- Milliseconds of a time in seconds.
@@ -144,6 +145,35 @@ function methods:set(fields)
     end
   end
   return table.concat(parts, ", "), values, n
+end
+
+--- Inserts a row.
+-- @tparam table db longshore.store.dbi
+-- @tparam table description of `define`
+-- @tparam table row
+-- @treturn true, or nil, err
+function _M.insert(db, description, row)
+  local values, n = description:values(row)
+  local done, err = db:exec(description.insert, unpack(values, 1, n))
+  if not done then return nil, err end
+  return true
+end
+
+--- Changes the one row that a condition names.
+-- @tparam table db longshore.store.dbi
+-- @tparam table description of `define`
+-- @tparam table fields as of `set`
+-- @tparam string where
+-- @param ... its parameters
+-- @treturn boolean whether a row changed, or nil, err
+function _M.change(db, description, fields, where, ...)
+  local set, values, n = description:set(fields)
+  local count = select("#", ...)
+  for i = 1, count do values[n + i] = (select(i, ...)) end
+  local changed, err = db:exec(("UPDATE %s SET %s WHERE %s"):format(description.name, set, where),
+    unpack(values, 1, n + count))
+  if not changed then return nil, err end
+  return changed == 1
 end
 
 --- Stands for NULL in `set`.

@@ -7,9 +7,12 @@
 -- Room: store.
 -- @module longshore.store.schema
 local errors = require "longshore.errors"
+local record_tables = require "longshore.store.record_tables"
 local rows = require "longshore.store.rows"
 
 local _M = {}
+
+_M.records, _M.deliveries = record_tables.records, record_tables.deliveries
 
 --- The columns of `uploads`: one attempt to bring content into the store.
 _M.uploads = rows.define("uploads", {
@@ -236,6 +239,7 @@ _M.migrations = {
     "CREATE INDEX jobs_stale ON jobs (status, deadline)",
     "CREATE INDEX jobs_final ON jobs (status, updated_at)",
   },
+  record_tables.migration,
 }
 
 local function current_version(db)
