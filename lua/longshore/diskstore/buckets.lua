@@ -201,6 +201,28 @@ for name, code in pairs {
   _M[name] = function() return fault.fail(code) end
 end
 
+--- Sees that the indexes can be read, and makes anew one that cannot; before
+-- the first request.
+-- @tparam table store
+-- @return true, or nil and why
+function _M.repair(store)
+  for _, bucket in ipairs(_M.names(store)) do
+    local index = store:index(bucket)
+    if not index:read_map() then
+      local keys, objects = {}, store.layout:bucket(bucket) .. "/objects"
+      for _, group in ipairs(files.list(objects) or {}) do
+        for _, name in ipairs(files.list(objects .. "/" .. group) or {}) do
+          local doc = document.read(objects .. "/" .. group .. "/" .. name)
+          keys[#keys + 1] = doc and doc.key
+        end
+      end
+      local ok, why = index:rebuild(keys)
+      if not ok then return nil, why end
+    end
+  end
+  return true
+end
+
 --- The names of all buckets.
 -- @tparam table store
 -- @treturn table list

@@ -88,6 +88,34 @@ function methods:create()
   return self:write_map { { name = name, from = "" } }
 end
 
+--- Makes the index anew, when its map is lost (a power cut without fsync).
+-- Nobody may be writing meanwhile: call it before the first request.
+-- @tparam table keys all that are in the bucket, in any order
+-- @return true, or nil and why
+function methods:rebuild(keys)
+  return files.locked(self:path("lock"), "exclusive", function()
+    table.sort(keys)
+    local map, old = {}, files.list(self.folder) or {}
+    local i = 1
+    repeat
+      local lines, bytes, from = {}, 0, #map == 0 and "" or keys[i]
+      while keys[i] and bytes < self.shard_bytes / 2 do
+        lines[#lines + 1] = "+" .. escape(keys[i]) .. "\n"
+        bytes, i = bytes + #lines[#lines], i + 1
+      end
+      map[#map + 1] = { name = shard_name(bytes), from = from }
+      local ok, why = files.write(self:path(map[#map].name), table.concat(lines), self.durable)
+      if not ok then return nil, why end
+    until not keys[i]
+    local ok, why = self:write_map(map)
+    if not ok then return nil, why end
+    for _, name in ipairs(old) do
+      if name ~= "lock" and name ~= "map" then os.remove(self:path(name)) end
+    end
+    return true
+  end)
+end
+
 -- Reads the map: list of {name, from}, by `from`.
 function methods:read_map()
   local text, why = files.read(self:path("map"))

@@ -66,13 +66,13 @@ function methods:prepare(buckets)
   if not ok then
     return errors.fail("io", ("the disk store's folder: %s"):format(tostring(why)), { field = "folder" })
   end
-  local make = require("longshore.diskstore.buckets").make
+  local all = require "longshore.diskstore.buckets"
   for _, name in ipairs(buckets or {}) do
     local made
-    made, why = make(self, name)
+    made, why = all.make(self, name)
     if made == nil then return nil, why end
   end
-  return true
+  return all.repair(self)
 end
 
 --- Whether a bucket exists.
