@@ -10,7 +10,7 @@ end
 
 describe("the disk store's server", function()
   local store
-  setup(function() store = diskstore.start { max_body = 1000000 } end)
+  setup(function() store = diskstore.start { max_body = 1000000, workers = 2 } end)
   teardown(support.cleanup)
 
   it("refuses before the body is sent: too large, no length, no bucket, no upload, a condition", function()

@@ -1,5 +1,10 @@
 --- The disk store's nginx.conf.
 --
+-- What nginx refuses by itself gets S3's shape through `error_page`. Two things
+-- it does not let itself be told: a body that stops arriving is answered by
+-- closing the connection (no 408), and a path that climbs above its root
+-- (`/bucket/../../x`) is 400 before anybody is asked for the key.
+--
 -- Room: nginx. No I/O, no ngx.
 -- @module longshore.nginx.conf_diskstore
 local conf = require "longshore.nginx.conf"
@@ -65,7 +70,8 @@ function _M.render(config, host)
       "}",
       "location @file {",
       ("  root %s;"):format(conf.quote(disk.folder)),
-      "  try_files $longshore_file =404;",
+      -- The document says that it is there.
+      "  try_files $longshore_file =500;",
       "}",
       "location = /.longshore-refused {",
       "  internal;",
