@@ -113,6 +113,33 @@ describe("longshore.core CRC32C", function()
       assert.equal(0, n)
     end)
 
+    it("is the same by any number of threads, of any range", function()
+      local large = path .. ".large"
+      local block = bytes(65521)
+      support.write_file(large, block:rep(200)) -- 12.5 MiB
+      local whole = block:rep(200)
+      local ranges = { { 0, nil }, { 1, 9000001 }, { 5, 5 }, { 12000000, nil }, { 0, 20000000 }, { 13104199, 9 } }
+      for threads = 1, 7 do
+        for _, range in ipairs(ranges) do
+          local want = whole:sub(range[1] + 1, range[2] and range[1] + range[2])
+          local crc, n = core.crc32c_file(large, { offset = range[1], length = range[2], threads = threads })
+          assert.equal(core.crc32c(want), crc)
+          assert.equal(#want, n)
+        end
+      end
+      assert.equal(core.crc32c(whole), (core.crc32c_file(large)))
+      for _, bad in ipairs { 0, 65, 1.5, "2" } do
+        assert.has_error(function() core.crc32c_file(large, { threads = bad }) end)
+      end
+    end)
+
+    it("reads what has no length to its end", function()
+      local crc, n = core.crc32c_file("/dev/null", { threads = 4 })
+      assert.equal(0, crc)
+      assert.equal(0, n)
+      assert.equal(1000, select(2, core.crc32c_file("/dev/zero", { length = 1000 })))
+    end)
+
     it("answers an error for what cannot be read", function()
       local crc, err = core.crc32c_file(path .. ".missing")
       assert.is_nil(crc)

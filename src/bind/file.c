@@ -2,7 +2,7 @@
  * pass. Room: src/bind.
  */
 #include "bind.h"
-#include "../core/file.h"
+#include "../transfer/checksum.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -185,37 +185,25 @@ static int l_digest_file(lua_State *L)
   return 1;
 }
 
-static ls_code crc_range(const range *r, uint32_t *crc, uint64_t *got,
-                         int *error)
-{
-  void *buffer = malloc(LS_FILE_CHUNK);
-  int fd = -1;
-  ls_code code = buffer ? ls_file_open(r->path, &fd) : LS_ENOMEM;
-
-  if(!code)
-    code = ls_file_crc32c(fd, r->offset, r->length, buffer, crc, got);
-  *error = errno;
-  if(fd >= 0)
-    ls_file_close(fd);
-  free(buffer);
-  return code;
-}
-
-/* crc32c_file(path [, {offset=, length=}]) -> crc, bytes | nil, err */
+/* crc32c_file(path [, {offset=, length=, threads=}]) -> crc, bytes | nil, err
+ * Two threads by default where that pays. */
 static int l_crc32c_file(lua_State *L)
 {
   range r = check_range(L);
+  unsigned threads = 0;
   uint32_t crc;
   uint64_t got;
-  int error;
 
-  switch(crc_range(&r, &crc, &got, &error)) {
+  if(lua_istable(L, 2))
+    threads = (unsigned)lsb_field_uint(L, 2, "threads", 1,
+                                       LST_CHECKSUM_THREADS_MAX, 0);
+  switch(lst_crc32c_file(r.path, r.offset, r.length, threads, &crc, &got)) {
   case LS_OK:
     lsb_push_uint(L, crc);
     lsb_push_uint(L, got);
     return 2;
   case LS_EIO:
-    return lsb_fail_errno(L, "read", r.path, error);
+    return lsb_fail_errno(L, "read", r.path, errno);
   default:
     return luaL_error(L, "not enough memory");
   }

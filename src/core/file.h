@@ -37,8 +37,9 @@ void ls_file_close(int fd);
 LS_MUST_CHECK ls_code ls_file_read(int fd, void *to, size_t n,
                                    uint64_t offset, size_t *got);
 
-/* How much the functions below read at once; their `buffer` holds that. */
-#define LS_FILE_CHUNK ((size_t)1 << 20)
+/* How much the functions below read at once; their `buffer` holds that. It
+ * fits the second-level cache, where the digests find it again. */
+#define LS_FILE_CHUNK ((size_t)256 << 10)
 
 /* Adds up to `length` bytes from `offset` to the digests; less where the file
  * ends. */
