@@ -453,6 +453,8 @@ def control(sock):
 def listen(port):
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # The kernel would take megabytes on its own, whatever the rules say.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 262144)
     sock.bind(("127.0.0.1", port))
     sock.listen(512)
     return sock

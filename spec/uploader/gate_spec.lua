@@ -127,3 +127,46 @@ describe("the retry gate", function()
     assert.has_error(function() gate.new { base = "1" } end)
   end)
 end)
+
+describe("a gate with a pace", function()
+  local paces = require "longshore.uploader.pace"
+
+  it("lets in as many as the pace finds, and says when there is room for more", function()
+    local pace = paces.new { max = 16, start = 2 }
+    local g = gate.new { max = 16, pace = pace }
+    local now, tickets, grown = 0, {}, false
+    local function fill()
+      while g:ready(now) do tickets[#tickets + 1] = g:start() end
+    end
+    fill()
+    assert.equal(2, #tickets)
+    for _ = 1, 40 do
+      now = now + 0.1
+      -- Each connection carries the same: more make it faster.
+      if g:moved(now, g.active * 100000) then grown = true end
+      fill()
+    end
+    assert.is_true(grown)
+    assert.is_true(#tickets > 4, tostring(#tickets))
+  end)
+
+  it("is halved when the store refuses, and waits", function()
+    local pace = paces.new { max = 16, start = 8 }
+    local g = gate.new { max = 16, pace = pace, random = function() return 0.5 end }
+    local tickets = {}
+    for i = 1, 8 do tickets[i] = g:start() end
+    g:finish(tickets[1], "throttled", 1)
+    assert.equal(4, pace.limit)
+    -- The others of the same wave do not halve it again.
+    g:finish(tickets[2], "throttled", 1)
+    assert.equal(4, pace.limit)
+    assert.is_false((g:ready(1)))
+  end)
+
+  it("is never above its own maximum", function()
+    local g = gate.new { max = 2, pace = paces.new { max = 16, start = 8 } }
+    g:start()
+    g:start()
+    assert.is_false((g:ready(0)))
+  end)
+end)

@@ -34,8 +34,8 @@ function _M.configure(parser)
   parser:argument("FILE... URL", "Files and folders, and at last where to."):args("+"):target("words")
 
   parser:group("Sending",
-    parser:option("-j --parallel"):argname("N"):default "4":convert(common.integer(1, 256))
-      :description "Parts at once, over all files.",
+    parser:option("-j --parallel"):argname("N"):convert(common.integer(1, 256))
+      :description "Parts at once, over all files (default: found by trying, 4 to 16).",
     parser:option("--name"):argname("NAME"):description "Another name for the (one) file.",
     parser:option("--type"):argname("MIME"):description "Content type (default: by the name's ending).",
     parser:option("--limit-rate"):argname("SIZE"):convert(common.size)

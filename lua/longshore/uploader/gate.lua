@@ -14,6 +14,9 @@
 -- * retries come out of a budget that successes refill, so that an endpoint
 --   that fails most requests is not asked for ever.
 --
+-- With a pace (`longshore.uploader.pace`) the limit is the pace's, which finds it
+-- by throughput, and is told of refusals.
+--
 -- The gate is a state machine: it is told what happened and when, and reads no
 -- clock itself.
 --
@@ -43,7 +46,7 @@ end
 -- @tparam[opt] table options `max` requests at once (4), `base` (0.5) and `cap`
 -- (30) of the delay in seconds, `budget` retries (100), `refill` per success
 -- (1), `longest_wait` (600): the longest Retry-After that is honoured in full,
--- `random` a function that answers a number in [0, 1)
+-- `random` a function that answers a number in [0, 1), `pace`
 -- @treturn gate
 function _M.new(options)
   options = options or {}
@@ -55,6 +58,7 @@ function _M.new(options)
     refill = number(options, "refill", 1, 0),
     longest_wait = number(options, "longest_wait", 600, 0),
     random = options.random or random,
+    pace = options.pace,
     active = 0,        -- requests under way
     streak = 0,        -- successes since the limit changed
     refusals = 0,      -- refusals for load in a row
@@ -66,6 +70,22 @@ function _M.new(options)
   return setmetatable(self, mt)
 end
 
+local function limit_of(self)
+  return self.pace and math.min(self.pace.limit, self.max) or self.limit
+end
+
+--- Bytes have moved.
+-- @tparam number now
+-- @tparam number bytes since the last call
+-- @treturn boolean whether more requests may start now than before
+function methods:moved(now, bytes)
+  local pace = self.pace
+  if not pace then return false end
+  local before = pace.limit
+  pace:observe(now, bytes, self.active)
+  return pace.limit > before
+end
+
 --- Whether a request may start now.
 -- @tparam number now seconds, of any steady clock
 -- @treturn[1] boolean true
@@ -74,7 +94,7 @@ end
 -- has finished
 function methods:ready(now)
   if now < self.not_before then return false, self.not_before - now end
-  if self.active >= self.limit then return false end
+  if self.active >= limit_of(self) then return false end
   return true
 end
 
@@ -94,6 +114,7 @@ end
 function methods:finish(ticket, outcome, now, retry_after)
   if ticket.finished then return end
   ticket.finished = true
+  if self.pace then self.pace:observe(now, 0, self.active) end
   self.active = self.active - 1
   if outcome == "ok" then
     self.refusals = 0
@@ -107,6 +128,7 @@ function methods:finish(ticket, outcome, now, retry_after)
     -- One wave of refusals, sent before the limit was lowered, is one reason
     -- to lower it.
     if ticket.wave == self.wave then
+      if self.pace then self.pace:throttled(now, self.active + 1) end
       self.limit = math.max(1, math.floor(self.limit / 2))
       self.wave = self.wave + 1
       self.refusals = self.refusals + 1

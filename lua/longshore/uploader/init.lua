@@ -28,9 +28,11 @@ local core = require "longshore.core"
 local download = require "longshore.uploader.download"
 local drivers = require "longshore.uploader.driver"
 local errors = require "longshore.errors"
+local flights = require "longshore.uploader.flights"
 local gate = require "longshore.uploader.gate"
 local journals = require "longshore.uploader.journal"
 local loops = require "longshore.uploader.loop"
+local paces = require "longshore.uploader.pace"
 local sender = require "longshore.uploader.sender"
 local skew = require "longshore.uploader.skew"
 local uploads = require "longshore.uploader.upload"
@@ -42,6 +44,9 @@ local mt = { __index = methods, __name = "longshore.uploader" }
 
 -- Connections beside those of the parts, for calls to the service.
 local CALLS = 4
+
+-- Parts at once at most, where the number is found by trying.
+local MOST = 16
 
 local function make_clock(self)
   local clock, driver, skews = self.system_clock, self.driver, self.skew
@@ -68,7 +73,8 @@ local function make_hub(self, options)
     if not entry then
       local settings = { max = self.parallel }
       for k, v in pairs(options.gate or {}) do settings[k] = v end
-      entry = { gate = gate.new(settings), changed = loops.signal() }
+      if self.adaptive then settings.pace = paces.new { max = self.parallel } end
+      entry = { gate = gate.new(settings), changed = loops.signal(), flights = flights.new(options.flights) }
       gates[host] = entry
     end
     return entry
@@ -94,7 +100,10 @@ end
 -- @tparam table options
 --
 -- * `driver`: see `longshore.uploader.driver`
--- * `parallel`: parts at once, over all files (4)
+-- * `parallel`: parts at once, over all files. Not given, the number is found by
+--   trying, for each endpoint: it begins with 4, grows up to 16 as long as that
+--   makes the whole faster, and is halved when the store refuses for load
+-- * `adaptive`: true: find it by trying up to the `parallel` given, too
 -- * `journal`: true, or a folder: interrupted uploads can be resumed
 -- * `restart`: true: do not resume what the journal has; `recheck`: true: when
 --   resuming, read the parts that were sent again and compare their checksums
@@ -112,7 +121,8 @@ end
 -- @treturn[2] table err
 function _M.new(options)
   local self = setmetatable({
-    driver = drivers.check(options.driver), parallel = options.parallel or 4,
+    driver = drivers.check(options.driver), parallel = options.parallel or MOST,
+    adaptive = options.adaptive or options.adaptive == nil and options.parallel == nil,
     system_clock = options.clock or clocks.system, skew = skew.new(),
     on_event = options.on_event or function() end,
     active = {}, work = loops.signal(), room = loops.signal(),

@@ -181,6 +181,13 @@ function methods:kill(task)
   finish(self, task)
 end
 
+--- Cancels the request that a task waits for; the task goes on, with an event
+-- `failed` of code `cancelled`.
+function methods:cut(task)
+  local id = task.waiting
+  if id and self.jobs[id] then self.engine:cancel(id) end
+end
+
 --- Waits until the requests of killed tasks have really stopped.
 -- @tparam[opt=5] number seconds at most
 function methods:settle(seconds)

@@ -81,6 +81,41 @@ end
 
 local OUTCOMES = { ok = "ok", throttled = "throttled" }
 
+-- Sends what the target says and tells who has an interest how far it came:
+-- the upload, the gate, and the flights, which may find that another part to
+-- the same host is so slow that it had better start over.
+local function transfer(hub, upload, part, target, host, fresh)
+  local loop, source, entry = hub.loop, upload.source, hub.gates(host)
+  local flight, counted = entry.flights:begin(loop.now(), target.length), 0
+  flight.task = loop.current
+  local landed = loop:on_end(function() entry.flights:finish(flight) end)
+  local function moved(sent)
+    local now = loop.now()
+    local more = entry.gate:moved(now, math.max(0, sent - counted))
+    counted = sent
+    if more then loop:notify(entry.changed) end
+    entry.flights:moved(flight, sent)
+    for _, slow in ipairs(entry.flights:slow(now)) do loop:cut(slow.task) end
+  end
+  local event = loop:request({
+    method = target.method, url = target.url, headers = target.headers, timeout = upload.part_timeout,
+    body = { path = source.path, offset = target.offset, length = target.length, size = source.size,
+      mtime_ns = source.mtime_ns },
+    checksum = true, fresh = fresh or nil,
+  }, function(progress)
+    part.in_flight = math.min(part.length, target.offset - part.offset + progress.sent)
+    moved(progress.sent)
+    upload:progress()
+  end)
+  landed()
+  entry.flights:finish(flight)
+  moved(event.sent or counted)
+  if flight.named and event.type == "failed" and event.error.code == "cancelled" then
+    event.error = errors.new("timeout", "much slower than the other parts", { retryable = true, connected = true })
+  end
+  return event
+end
+
 --- Sends a part. Called from a task; killing the task cancels what is under way.
 -- @tparam table hub `loop, gates, clock, our_time(), skew, attempts, event(table)`
 -- @tparam table upload `source, driver, session, targets`
@@ -89,7 +124,7 @@ local OUTCOMES = { ok = "ok", throttled = "throttled" }
 -- @return[2] nil
 -- @treturn[2] table err; `gone` when the upload does not exist any more
 function _M.send(hub, upload, part)
-  local attempt, damaged, renewed, doubt = 0, 0, false, nil
+  local attempt, damaged, renewed, doubt, troubled = 0, 0, false, nil, false
   part.seen_etags = {}
   while true do
     local target, host, leave, gate, err
@@ -103,16 +138,9 @@ function _M.send(hub, upload, part)
       local fresh = upload.targets:fresh(target)
       if not fresh then leave("failed") end
     until fresh
-    local source = upload.source
-    local event = hub.loop:request({
-      method = target.method, url = target.url, headers = target.headers, timeout = upload.part_timeout,
-      body = { path = source.path, offset = target.offset, length = target.length, size = source.size,
-        mtime_ns = source.mtime_ns },
-      checksum = true, fresh = damaged > 0 or nil,
-    }, function(progress)
-      part.in_flight = math.min(part.length, target.offset - part.offset + progress.sent)
-      upload:progress()
-    end)
+    -- A connection that was in trouble is not the one to try again on.
+    local event = transfer(hub, upload, part, target, host, damaged > 0 or troubled)
+    troubled = event.type == "failed"
     local kind, problem, done = read(hub, upload, part, target, event)
     if event.type == "done" and kind ~= "ok" then
       local now = hub.our_time()
