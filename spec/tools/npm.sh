@@ -6,9 +6,12 @@ here=$(cd "$(dirname "$0")/../.." && pwd)
 name=$1; shift
 dir="$here/${BUILD:-build}/npm/$name"
 stamp="$dir/.installed"
+# The specs of both Luas may ask at once.
+mkdir -p "$dir"
+exec 9>"$dir/.lock"
+flock 9
 if [ "$(cat "$stamp" 2>/dev/null)" != "$*" ]; then
   command -v npm >/dev/null || { echo "npm is missing: make deps" >&2; exit 1; }
-  mkdir -p "$dir"
   cd "$dir"
   [ -e package.json ] || printf '{"private":true,"type":"module"}\n' > package.json
   npm install --no-audit --no-fund --loglevel=error --no-save "$@" >"$dir/npm.log" 2>&1 || {
