@@ -4,7 +4,8 @@
 -- the sink computed it, goes to stdout as "offset length sha256".
 local core = require "longshore.core"
 
-local url, path, part, connections, threads, buffer, checksum, ca_file, verify = (unpack or table.unpack)(arg)
+local unpack = rawget(_G, "unpack") or rawget(table, "unpack")
+local url, path, part, connections, threads, buffer, checksum, ca_file, verify = unpack(arg)
 part = tonumber(part)
 local stat = assert(core.file_stat(path))
 local engine = assert(core.engine {
