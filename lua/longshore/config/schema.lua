@@ -2,11 +2,13 @@
 --
 -- Room: shared ground. `complete` reads the disk store's generated credentials.
 -- @module longshore.config.schema
+local areas = require "longshore.config.areas"
+local clients = require "longshore.config.clients"
 local errors = require "longshore.errors"
 
 local _M = {}
 
-local MiB, GiB = 1048576, 1073741824
+local MiB, GiB, TiB = 1048576, 1073741824, 1099511627776
 
 local function address(value)
   local host, port = value:match("^(.+):(%d+)$")
@@ -72,6 +74,35 @@ local credentials = { kind = "table", fields = {
   secret_key = { kind = "string", required = true, secret = true },
 } }
 
+local function store_rule(more)
+  local rule = { kind = "table", fields = {
+    type = { kind = "string", default = "sqlite", one_of = { "sqlite", "postgres" } },
+    path = text(),                                                            -- sqlite
+    synchronous = text { one_of = { "OFF", "NORMAL", "FULL", "EXTRA" } },
+    busy_timeout = { kind = "integer", optional = true, min = 0, max = 3600 }, -- seconds
+    database = text(), user = text(), password = text { secret = true },      -- postgres
+    host = text(),
+    port = { kind = "integer", optional = true, min = 1, max = 65535 },
+  } }
+  for key, value in pairs(more or {}) do rule[key] = value end
+  return rule
+end
+
+local function trusted_address(value)
+  if value:find("^%d+%.%d+%.%d+%.%d+$") or value:find("^[%x:]+:[%x:%.]*$") then return true end
+  return nil, ("an IP address is expected, got %q"):format(value)
+end
+
+local function seal_key(value)
+  if value:find("^%x+$") and #value == 64 then return true end
+  return nil, "64 hexadecimal digits are expected (openssl rand -hex 32)"
+end
+
+local function key_name(value)
+  if value:find("^[%w%-_%.]+$") and #value <= 64 then return true end
+  return nil, "a name of letters, digits, -, _ and . is expected"
+end
+
 _M.rules = { kind = "table", fields = {
   data = { kind = "string", default = "./longshore-data" },
   broker = { kind = "table", fields = {
@@ -85,15 +116,7 @@ _M.rules = { kind = "table", fields = {
     janitor_seconds = { kind = "integer", default = 300, min = 0, max = 86400 },
     tls = tls,
   } },
-  store = { kind = "table", fields = {
-    type = { kind = "string", default = "sqlite", one_of = { "sqlite", "postgres" } },
-    path = text(),                                                            -- sqlite
-    synchronous = text { one_of = { "OFF", "NORMAL", "FULL", "EXTRA" } },
-    busy_timeout = { kind = "integer", optional = true, min = 0, max = 3600 }, -- seconds
-    database = text(), user = text(), password = text { secret = true },      -- postgres
-    host = text(),
-    port = { kind = "integer", optional = true, min = 1, max = 65535 },
-  } },
+  store = store_rule(),
   diskstore = { kind = "table", fields = {
     enabled = { kind = "boolean", default = true },
     listen = { kind = "string", default = "127.0.0.1:9000", check = address },
@@ -154,6 +177,28 @@ _M.rules = { kind = "table", fields = {
       quota_bytes = { kind = "integer", optional = true, min = 1, max = 2 ^ 53 - 1 },   -- for each user
       quota_datasets = { kind = "integer", optional = true, min = 1, max = 1e9 },
       validation = { kind = "string", default = "string", one_of = { "string", "list" } },
+    } },
+    athena = { kind = "table", fields = {
+      enabled = { kind = "boolean", default = true },
+      bucket = { kind = "string", default = "default" }, -- of the client that is there by default
+      -- Logical clients by name; none configured: one named default.
+      clients = { kind = "named", default = {}, each = { kind = "table", fields = {
+        bucket = text(),                       -- a catalog in this bucket, beside those that administrators make
+        store = store_rule { optional = true }, -- its database
+      } } },
+      default_client = text(),                  -- whom DEFAULT_CLIENT means
+      trusted_addresses = { kind = "list", default = {}, each = { kind = "string", check = trusted_address } },
+      -- The first one seals the secrets of catalogs, all of them open.
+      keys = { kind = "list", default = {}, each = { kind = "table", fields = {
+        id = { kind = "string", required = true, check = key_name },
+        key = { kind = "string", required = true, secret = true, check = seal_key },
+      } } },
+      max_size = size(5 * TiB),
+      max_batch = { kind = "integer", default = 100, min = 1, max = 1000 },
+      tunnel_max = size(512 * MiB, 5 * GiB),
+      checksum_max = size(5 * GiB),              -- confirm-upload reads no more to check a SHA-256
+      trash_seconds = seconds(30 * 86400, 315360000),
+      dot_segments = { kind = "boolean", default = false }, -- keys with . and .. and // in them
     } },
   } },
   cors = origins {},
@@ -264,11 +309,15 @@ function _M.complete(config, absolute)
     end
   end
   for name, service in pairs(config.services) do
-    if service.enabled and not config.buckets[service.bucket] then
+    if service.enabled and name ~= "athena" and not config.buckets[service.bucket] then
       return errors.fail("invalid", ("services.%s.bucket: there is no bucket named %q under buckets"):format(name,
         service.bucket), { field = ("services.%s.bucket"):format(name) })
     end
   end
+  local ok, err = clients.complete(config, absolute)
+  if not ok then return nil, err end
+  local apart, clash = areas.check(config)
+  if not apart then return errors.fail("invalid", clash.message, { field = clash.field }) end
   config.broker.public_url = config.broker.public_url or local_url(config.broker.listen, config.broker.tls)
   return config
 end

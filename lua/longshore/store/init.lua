@@ -77,7 +77,8 @@
 -- * `create_token(row) -> true`, `token(id) -> row`, `tokens() -> rows`,
 --   `revoke_token(id, now) -> true` (also when it was revoked already)
 --
--- **Datasets** and their jobs: see `longshore.store.datasets`.
+-- **Datasets** and their jobs: see `longshore.store.datasets`. **Managed files**, their
+-- keys and URLs: `longshore.store.managed`. **Catalogs**: `longshore.store.catalogs`.
 --
 -- **Records** and their deliveries: see `longshore.store.records`.
 --
@@ -97,7 +98,7 @@ local methods = {}
 local mt = { __index = methods, __name = "longshore.store" }
 mt.__tostring = function(self) return "store (" .. self.db.dialect.name .. ")" end
 
-for _, room in ipairs { "uploads", "files", "cleanups", "tokens", "datasets", "records" } do
+for _, room in ipairs { "uploads", "files", "cleanups", "tokens", "datasets", "records", "managed", "catalogs" } do
   for name, operation in pairs(require("longshore.store." .. room)) do
     assert(not methods[name], name)
     methods[name] = operation

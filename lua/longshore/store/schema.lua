@@ -7,6 +7,7 @@
 -- Room: store.
 -- @module longshore.store.schema
 local errors = require "longshore.errors"
+local managed_tables = require "longshore.store.managed_tables"
 local record_tables = require "longshore.store.record_tables"
 local rows = require "longshore.store.rows"
 
@@ -240,6 +241,7 @@ _M.migrations = {
     "CREATE INDEX jobs_final ON jobs (status, updated_at)",
   },
   record_tables.migration,
+  managed_tables.migration,
 }
 
 local function current_version(db)
