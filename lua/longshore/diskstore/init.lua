@@ -62,6 +62,15 @@ end
 -- @return[2] nil
 -- @treturn[2] table err
 function methods:prepare(buckets)
+  local lock, why = self.layout:preparing()
+  if lock then
+    return files.locked(lock, "exclusive", function() return self:make_ready(buckets) end)
+  end
+  return errors.fail("io", ("the disk store's folder: %s"):format(tostring(why)), { field = "folder" })
+end
+
+-- The same, while nobody else does it.
+function methods:make_ready(buckets)
   local ok, why = self.layout:prepare()
   if not ok then
     return errors.fail("io", ("the disk store's folder: %s"):format(tostring(why)), { field = "folder" })

@@ -62,11 +62,10 @@ function _M.new(folder)
   return setmetatable({ folder = folder }, mt)
 end
 
---- Makes the folders that are missing.
+--- Makes the folders that are missing. Call it under `preparing`.
 -- @return true, or nil and why (also where the folder is something else's)
 function methods:prepare()
-  local ok, why = files.make_folder(self.folder)
-  if not ok then return nil, why end
+  local ok, why
   local format = files.read(self.folder .. "/FORMAT")
   if not format then
     for _, name in ipairs(files.list(self.folder) or {}) do
@@ -88,6 +87,16 @@ function methods:prepare()
   end
   if not format then return files.write(self.folder .. "/FORMAT", FORMAT, true) end
   return true
+end
+
+--- The lock of who makes the folder ready: workers start at the same time. The
+-- folder itself is made here.
+-- @treturn string path
+-- @return[2] nil and why
+function methods:preparing()
+  local ok, why = files.make_folder(self.folder)
+  if not ok then return nil, why end
+  return self.folder .. "/.preparing"
 end
 
 --- The bytes of the object (or the folder of the upload) with this id.
