@@ -29,8 +29,10 @@ local function children_of(pid)
 end
 
 function methods:launch()
-  self.process = support.spawn(self.host.binary, {
-    args = { "-p", self.run .. "/", "-c", self.run .. "/nginx.conf", "-e", self.run .. "/error.log" },
+  -- setpriv becomes nginx, which goes down with this process however that ends.
+  self.process = support.spawn("/usr/bin/setpriv", {
+    args = { "--pdeathsig", "TERM", self.host.binary, "-p", self.run .. "/", "-c", self.run .. "/nginx.conf",
+      "-e", self.run .. "/error.log" },
     stdout = self.run .. "/error.log",
   })
   local up = support.wait_until(function()
