@@ -28,6 +28,7 @@ function _M.redact(text)
   text = text:gsub("([?&][Xx]%-[Aa][Mm][Zz]%-[Ss]ignature=)[^&%s\"']*", "%1...")
   text = text:gsub("([?&][Xx]%-[Aa][Mm][Zz]%-[Cc]redential=)[^&%s\"']*", "%1...")
   text = text:gsub("([?&][Xx]%-[Aa][Mm][Zz]%-[Ss]ecurity%-[Tt]oken=)[^&%s\"']*", "%1...")
+  text = text:gsub("([?&]upload_id=)[^&%s\"']*", "%1...") -- a resumable session's id is its key
   text = text:gsub("([?&][Ss][Ii][Gg]=)[^&%s\"']*", "%1...")
   text = text:gsub("([Ss]ignature=)%x%x%x%x%x%x%x%x+", "%1...")
   text = text:gsub("([Bb]earer%s+)[%w%-%._~%+/]+=*", "%1...")

@@ -54,7 +54,7 @@ describe("the disk store's objects", function()
     assert.equal("KeyTooLongError", code_of(answer))
     -- Nothing but the store's own folders has come to be.
     local _, out = support.run("ls -A " .. store.folder)
-    assert.equal(".preparing\nFORMAT\nbuckets\ndata\nlocks\npending\nspool\ntrash", (out:gsub("%s+$", "")))
+    assert.equal(".preparing\nFORMAT\nbuckets\ndata\nlocks\npending\nsessions\nspool\ntrash", (out:gsub("%s+$", "")))
     local _, stray = support.run("ls -A " .. store.folder .. "/.. " .. store.folder .. "/buckets")
     assert.falsy(stray:find("etc", 1, true))
   end)

@@ -27,6 +27,14 @@ function _M.new(prefix)
   return prefix .. _M.characters(26)
 end
 
+--- A new id that is a number: 1 to 2^53-1, exact on both Luas.
+-- @treturn number integral
+function _M.number()
+  local a, b, c, d, e, f, g = core.random(7):byte(1, 7)
+  local n = ((((((a % 32) * 256 + b) * 256 + c) * 256 + d) * 256 + e) * 256 + f) * 256 + g
+  return n > 0 and n or _M.number()
+end
+
 --- Whether a text has the form of an id with this prefix.
 -- @param id anything
 -- @tparam string prefix

@@ -22,7 +22,7 @@
 -- Methods are in `broker/uploads.lua` (initiate, upload, abort), `parts.lua`
 -- (part_urls, checkpoint), `complete.lua`, `files.lua` (file, files, usage,
 -- download, delete_file), `ingest.lua`, `janitor.lua`, `orphans.lua`; `cleanup.lua` undoes. Datasets and
--- their jobs are in `datasets/`.
+-- their jobs are in `datasets/`, files of projects (records) in `records/`.
 --
 -- Room: broker.
 -- @module longshore.broker
@@ -39,7 +39,7 @@ local mt = { __index = methods, __name = "longshore.broker" }
 mt.__tostring = function() return "longshore.broker" end
 
 for _, room in ipairs { "uploads", "parts", "complete", "files", "ingest", "cleanup", "janitor", "orphans",
-  "datasets" } do
+  "datasets", "records" } do
   for name, method in pairs(require("longshore.broker." .. room)) do
     assert(not methods[name], name)
     methods[name] = method
@@ -126,6 +126,24 @@ function methods:new_cleanup(fields)
     provider = fields.provider, key = fields.key, provider_upload_id = fields.provider_upload_id,
     kind = fields.kind or "delete", due = fields.due or now, attempts = fields.attempts or 0, created_at = now,
   }
+end
+
+--- Copies an object to a key that no URL ever named; the cleanup that removes
+-- the copy is written before, and is to be dropped by whoever points a row at it.
+-- @tparam table provider
+-- @tparam table o `provider` (its name), `from`, `to`, `due` of the cleanup,
+-- `content_type`, `if_match`
+-- @treturn table|nil cleanup; its `key` is the copy's
+-- @treturn table|nil err of the database or the store; nothing is left
+-- @treturn boolean|nil true when the store did not copy
+function methods:freeze(provider, o)
+  local cleanup = self:new_cleanup { provider = o.provider, key = o.to, due = o.due }
+  local ok, err = self.store:add_cleanup(cleanup)
+  if not ok then return nil, err end
+  ok, err = provider:copy { from = o.from, to = o.to, content_type = o.content_type, if_match = o.if_match }
+  if ok then return cleanup end
+  provider:delete { key = o.to }
+  return nil, err, true
 end
 
 --- The cleanup that undoes an upload, claimed for the caller.

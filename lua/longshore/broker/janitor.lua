@@ -83,6 +83,15 @@ local function end_jobs(self, report, now, limit)
   return true
 end
 
+-- Records: bytes that arrived are noticed, completions finished, and those whose
+-- bytes never came go.
+local function attend_records(self, report, now, limit)
+  local swept, err = self:sweep_records { now = now, limit = limit, dry_run = report.dry_run }
+  if not swept then return nil, err end
+  for _, name in ipairs { "finished", "expired", "errors" } do report[name] = report[name] + swept[name] end
+  return true
+end
+
 local counted = { undo = "aborted", again = "cleaned", delete = "cleaned" }
 
 local function clean(self, report, now, limit)
@@ -109,7 +118,7 @@ end
 
 local function purge(self, report, before, limit)
   if report.dry_run then return true end
-  for _, operation in ipairs { "purge_uploads", "purge_files", "purge_jobs" } do
+  for _, operation in ipairs { "purge_uploads", "purge_files", "purge_jobs", "purge_deliveries" } do
     local n, err = self.store[operation](self.store, before, limit)
     if not n then return nil, err end
     report.purged = report.purged + n
@@ -135,6 +144,7 @@ function _M.janitor(self, options)
     function() return expire(self, report, "uploading", "deadline", now, limit) end,
     function() return expire(self, report, "starting", "updated_at", now - self.start_grace, limit) end,
     function() return end_jobs(self, report, now, limit) end,
+    function() return attend_records(self, report, now, limit) end,
     function() return clean(self, report, now, limit) end,
     function() return purge(self, report, now - self.keep_seconds, limit) end,
   }

@@ -178,6 +178,15 @@ _M.rules = { kind = "table", fields = {
       quota_datasets = { kind = "integer", optional = true, min = 1, max = 1e9 },
       validation = { kind = "string", default = "string", one_of = { "string", "list" } },
     } },
+    cognite = { kind = "table", fields = {
+      enabled = { kind = "boolean", default = true },
+      bucket = { kind = "string", default = "default" },
+      upload = { kind = "string", default = "put", one_of = { "put", "resumable" } }, -- what upload links are
+      link_seconds = { kind = "integer", default = 604800, min = 60, max = 604800 },
+      max_put = size(5000000000, 5 * GiB),
+      download_seconds = seconds(30, 604800),
+      extended_download_seconds = seconds(3600, 604800),
+    } },
     athena = { kind = "table", fields = {
       enabled = { kind = "boolean", default = true },
       bucket = { kind = "string", default = "default" }, -- of the client that is there by default

@@ -4,7 +4,6 @@
 --
 -- Room: diskstore.
 -- @module longshore.diskstore.complete
-local blob = require "longshore.diskstore.blob"
 local commit = require "longshore.diskstore.commit"
 local conditions = require "longshore.diskstore.conditions"
 local core = require "longshore.core"
@@ -44,9 +43,9 @@ local function read_list(store, body)
   return list
 end
 
--- Compares a list with the parts that are here: the chosen parts, size, ETag, CRC32C.
+-- Compares a list with the parts that are here: see `uploads.sum`.
 local function choose(store, list, newest)
-  local chosen, sums, size, crc = {}, {}, 0, 0
+  local chosen = {}
   for i, wanted in ipairs(list) do
     local part = newest[wanted.number]
     if not part or part.etag ~= wanted.etag:lower()
@@ -58,12 +57,9 @@ local function choose(store, list, newest)
         { "ProposedSize", ("%.0f"):format(part.size) }, { "MinSizeAllowed", ("%.0f"):format(store.min_part) },
         { "ETag", part.etag } })
     end
-    chosen[i], sums[i] = part, part.md5
-    crc = core.crc32c_combine(crc, part.crc32c, part.size)
-    size = size + part.size
+    chosen[i] = part
   end
-  return { parts = chosen, size = size, crc32c = crc,
-    etag = ("%s-%d"):format(core.hex(core.md5(table.concat(sums))), #chosen) }
+  return uploads.sum(chosen)
 end
 
 -- What the request says of the whole object.
@@ -103,21 +99,9 @@ local function build(store, op, upload, list)
   if not whole then return nil, why end
   why = check_whole(op.headers, whole)
   if why then return nil, why end
-  local ok
-  ok, why = blob.write_manifest(folder .. "/manifest", whole.parts, store.durable)
-  if not ok then return nil, why end
-  if store.durable then
-    ok, why = core.fsync(folder)
-    if not ok then return nil, why end
-  end
-  local doc = {
-    kind = "object", id = upload.id, bucket = upload.bucket, key = upload.key, size = whole.size,
-    etag = whole.etag, crc32c = whole.crc32c, parts = #whole.parts, modified = store.clock.now(),
-    headers = upload.headers, checksums = {},
-  }
-  if #whole.parts == 1 and whole.size > 0 then
-    doc.file = store.layout:data_name(upload.id) .. "/" .. whole.parts[1].path
-  end
+  local doc
+  doc, why = uploads.object(store, upload, whole)
+  if not doc then return nil, why end
   for _, part in ipairs(whole.parts) do newest[part.number] = nil end
   for _, part in pairs(newest) do older[#older + 1] = part end
   return doc, older

@@ -57,6 +57,7 @@ local table_of = {
   NotModified = { 304, "Not Modified" },
   OperationAborted = { 409, "A conflicting operation is under way. Please try again." },
   PreconditionFailed = { 412, "A condition of the request did not hold." },
+  SessionGone = { 410, "The upload session is over. Begin another one." },
   RequestTimeout = { 408, "The request's body did not arrive in time." },
   RequestTimeTooSkewed = { 403, "The request's time and the store's differ by too much." },
   RequestURITooLong = { 414, "The request's URI is longer than this server reads." },

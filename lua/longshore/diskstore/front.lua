@@ -10,6 +10,7 @@ local checksums = require "longshore.diskstore.checksums"
 local clock = require "longshore.clock"
 local fault = require "longshore.diskstore.fault"
 local request = require "longshore.diskstore.request"
+local session_request = require "longshore.diskstore.session_request"
 
 local _M = {}
 
@@ -26,7 +27,12 @@ function _M.new(options)
   local time = options.clock or clock.system
   return setmetatable({
     auth = auth.new { credentials = options.credentials, region = options.region, clock = time },
-    max_body = options.max_body,
+    max_body = options.max_body, clock = time,
+    secret_of = function(access_key)
+      for _, row in ipairs(options.credentials) do
+        if row.access_key == access_key then return row.secret_key end
+      end
+    end,
   }, mt)
 end
 
@@ -92,6 +98,8 @@ end
 -- @return[2] nil
 -- @treturn[2] table fault
 function methods:admit(raw)
+  -- Resumable sessions carry a proof of their own, and stand before S3's paths.
+  if session_request.is(raw.target) then return session_request.admit(raw, self) end
   local headers = request.flatten(raw.headers)
   local op, why = request.parse(raw.method, raw.target, headers)
   -- Who may not ask is told nothing else.

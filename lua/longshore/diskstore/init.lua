@@ -35,7 +35,7 @@ local mt = { __index = methods, __name = "longshore.diskstore" }
 local MAX_XML = 8 * 1024 * 1024
 
 local operations = {}
-for _, name in ipairs { "objects", "multipart", "complete", "listing", "buckets" } do
+for _, name in ipairs { "objects", "multipart", "complete", "listing", "buckets", "sessions" } do
   for operation, fn in pairs(require("longshore.diskstore." .. name)) do operations[operation] = fn end
 end
 

@@ -7,6 +7,7 @@
 --     pending/<id>               documents of objects about to become visible
 --     trash/<id>                 documents of objects replaced or deleted,
 --                                whose data has still to go
+--     sessions/<hash>            the documents of resumable sessions, each with its lock
 --     locks/<xx>                 one lock for every 1/256 of the keys
 --     buckets/<bucket>/bucket    the bucket's own document
 --     buckets/<bucket>/lock      held shared by commits, exclusively by DeleteBucket
@@ -77,7 +78,7 @@ function methods:prepare()
     return nil, ("%s was made by another version of the disk store (%s)"):format(self.folder,
       (format:gsub("%c", " ")))
   end
-  for _, name in ipairs { "spool", "data", "pending", "trash", "locks", "buckets" } do
+  for _, name in ipairs { "spool", "data", "pending", "trash", "sessions", "locks", "buckets" } do
     ok, why = files.make_folder(self.folder .. "/" .. name)
     if not ok then return nil, why end
   end
@@ -120,6 +121,10 @@ end
 
 function methods:trash(id)
   return self.folder .. "/trash/" .. id
+end
+
+function methods:session(hash)
+  return self.folder .. "/sessions/" .. hash
 end
 
 function methods:spool()

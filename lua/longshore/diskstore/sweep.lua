@@ -5,6 +5,7 @@
 --   `in_use(id)` says that it is being sent.
 -- - `pending/` and `spool/`: what has not changed for `stale` seconds belongs
 --   to a request that died; the object never became visible.
+-- - `sessions/`: those whose time is over, with what they have.
 --
 -- A host that has just started knows that nothing older than itself is alive
 -- (`dead_before`), and need not wait.
@@ -17,6 +18,7 @@ local commit = require "longshore.diskstore.commit"
 local document = require "longshore.diskstore.document"
 local files = require "longshore.diskstore.files"
 local lfs = require "lfs"
+local sessions = require "longshore.diskstore.sessions"
 
 local _M = {}
 
@@ -101,6 +103,24 @@ function _M.run(store, options)
   each("spool", options.stale or 3600, function(name)
     local ok = files.remove_tree(store.layout:spool() .. "/" .. name)
     if ok then report.removed = report.removed + 1 else report.errors = report.errors + 1 end
+  end)
+  each("sessions", 0, function(name)
+    local stem = name:match("^(.*)%.lock$")
+    if stem then -- it goes with its document; one without belongs to a request that died
+      local old = age(store.layout:session(name), now)
+      if old and old >= (options.stale or 3600) and not files.read(store.layout:session(stem)) then
+        os.remove(store.layout:session(name))
+      end
+      return
+    end
+    local gone = sessions.sweep_session(store, name, now)
+    if gone then
+      report.removed = report.removed + 1
+    elseif gone == false then
+      report.kept = report.kept + 1
+    else
+      report.errors = report.errors + 1
+    end
   end)
   return report
 end

@@ -1,9 +1,11 @@
---- Open multipart uploads: finding one, taking its lock, reading its parts.
+--- Open multipart uploads: finding one, taking its lock, reading its parts, making
+-- an object of them.
 --
 -- Room: diskstore.
 -- @module longshore.diskstore.uploads
 local blob = require "longshore.diskstore.blob"
 local commit = require "longshore.diskstore.commit"
+local core = require "longshore.core"
 local document = require "longshore.diskstore.document"
 local fault = require "longshore.diskstore.fault"
 local files = require "longshore.diskstore.files"
@@ -92,6 +94,41 @@ end
 function _M.outcome(store, op)
   local doc = commit.find(store, op.bucket, op.key)
   return doc and doc.id == op.query.uploadId and doc or nil
+end
+
+--- What parts are together.
+-- @tparam table parts in order
+-- @treturn table parts, size, crc32c, etag
+function _M.sum(parts)
+  local sums, size, crc = {}, 0, 0
+  for i, part in ipairs(parts) do
+    sums[i] = part.md5
+    crc = core.crc32c_combine(crc, part.crc32c, part.size)
+    size = size + part.size
+  end
+  return { parts = parts, size = size, crc32c = crc,
+    etag = ("%s-%d"):format(core.hex(core.md5(table.concat(sums))), #parts) }
+end
+
+--- Makes an object of the parts in a folder: writes the manifest. Nothing is visible yet.
+-- @tparam table store
+-- @tparam table upload whose parts they are: id, bucket, key, headers
+-- @tparam table whole of `sum`
+-- @treturn table doc, or nil and why
+function _M.object(store, upload, whole)
+  local folder = store.layout:data(upload.id)
+  local ok, why = blob.write_manifest(folder .. "/manifest", whole.parts, store.durable)
+  if ok and store.durable then ok, why = core.fsync(folder) end
+  if not ok then return nil, why end
+  local doc = {
+    kind = "object", id = upload.id, bucket = upload.bucket, key = upload.key, size = whole.size,
+    etag = whole.etag, crc32c = whole.crc32c, parts = #whole.parts, modified = store.clock.now(),
+    headers = upload.headers, checksums = {},
+  }
+  if #whole.parts == 1 and whole.size > 0 then
+    doc.file = store.layout:data_name(upload.id) .. "/" .. whole.parts[1].path
+  end
+  return doc
 end
 
 return _M

@@ -37,14 +37,14 @@ local CHUNK = 65536
 local MARK, RENEW = 120, 30
 
 local METHODS = { "GET", "HEAD", "PUT", "POST", "DELETE" }
-local EXPOSED = "ETag, Content-Length, Content-Range, Accept-Ranges, Last-Modified, x-amz-checksum-crc32c, "
+local EXPOSED = "ETag, Content-Length, Range, Content-Range, Accept-Ranges, Last-Modified, x-amz-checksum-crc32c, "
   .. "x-amz-checksum-type, x-amz-request-id, x-amz-mp-parts-count"
 
 local conditional = { "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range" }
 
 -- Operations that read a whole body have threads of their own: checking 5 GiB
 -- must not keep a HEAD waiting.
-local heavy = { put_object = true, upload_part = true, upload_part_copy = true }
+local heavy = { put_object = true, session_put = true, upload_part = true, upload_part_copy = true }
 
 local state
 

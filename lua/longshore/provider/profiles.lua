@@ -24,6 +24,7 @@
 --  * `lifecycle_abort`: the lifecycle rule AbortIncompleteMultipartUpload exists;
 --  * `bucket_cors`: CORS rules are set with PutBucketCors;
 --  * `complete_repeats`: completing twice answers 200 again instead of NoSuchUpload;
+--  * `sessions`: it takes resumable uploads (longshore.sessions);
 --  * `uploads_encoded`: the list of uploads can have its keys URL-encoded (and says so).
 --
 -- `endpoint` has `{region}` (and `{account}` for R2) where the option of that
@@ -47,7 +48,7 @@ local base = {
   equal_parts = false, etag_is_md5 = true, lists_crc32c = false, checksum_mode = false,
   checksum_kinds = {}, post_policy = true, conditional_put = false, conditional_complete = false,
   location_constraint = false, path_style = "auto", lifecycle_abort = true, bucket_cors = true,
-  complete_repeats = false, uploads_encoded = true, region = "us-east-1",
+  complete_repeats = false, sessions = false, uploads_encoded = true, region = "us-east-1",
 }
 
 local rows = {
@@ -57,7 +58,7 @@ local rows = {
     checksum_of_unannounced = "crc32c", lists_crc32c = true,
     checksum_kinds = { crc32c = { full = true } },
     post_policy = false, conditional_put = true, conditional_complete = true,
-    lifecycle_abort = false, bucket_cors = false,
+    lifecycle_abort = false, bucket_cors = false, sessions = true,
   },
   aws = {
     title = "Amazon S3", endpoint = "https://s3.{region}.amazonaws.com",

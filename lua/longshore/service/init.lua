@@ -53,6 +53,8 @@ local function build_providers(config, clock)
     end
     providers[name] = provider
   end
+  local ok, err = registry.check(config.services, providers)
+  if not ok then return nil, err end
   return providers
 end
 
@@ -182,6 +184,10 @@ local function open(self, request)
     allowed, err = auth.allow(actor, route.right)
     if not allowed then return nil, err end
     ctx.actor = actor
+    if route.service.admit then
+      allowed, err = route.service.admit(ctx)
+      if not allowed then return nil, err end
+    end
   end
   local declared = tonumber(request.headers["content-length"] or "")
   if route.max_body and declared and declared > route.max_body then

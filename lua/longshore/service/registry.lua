@@ -7,6 +7,9 @@
 --     routes(settings)                       -- list of routes (longshore.http.router)
 --     render_error(err, ids, settings)       -- response; ids = {error =, request =}; settings may be nil
 --     token(request)                         -- optional: where its token stands; text | nil, err
+--     admit(ctx)                             -- optional: whether the actor may be at this path at all; asked
+--                                               before the body is read; true | nil, err
+--     check(settings, provider)              -- optional: whether its bucket can do what it needs; true | nil, err
 --
 -- Room: service. No I/O.
 -- @module longshore.service.registry
@@ -14,7 +17,7 @@ local _M = {}
 
 --- The names, in the order in which paths are tried. The first one's error
 -- shape serves where no service is at home.
-_M.names = { "newton", "geolens" }
+_M.names = { "newton", "geolens", "cognite" }
 
 --- The module of a service.
 -- @tparam string name
@@ -52,6 +55,22 @@ function _M.routes(services)
     end
   end
   return all
+end
+
+--- Checks what only a service can say of the bucket it was given.
+-- @tparam table services `config.services`
+-- @tparam table providers by name
+-- @treturn true|nil
+-- @treturn table err names the key
+function _M.check(services, providers)
+  for _, name in ipairs(_M.names) do
+    local settings, service = services[name], _M.get(name)
+    if settings and settings.enabled and service.check then
+      local ok, err = service.check(settings, providers[settings.bucket])
+      if not ok then return nil, err end
+    end
+  end
+  return true
 end
 
 return _M

@@ -293,8 +293,14 @@ function _M.bind_delivery(self, delivery, bind)
     local row, err = lock(db, delivery.record_id)
     if not row then return row, err end
     local ok
-    ok, err = rows.change(db, deliveries, { state = bind.state, etag = bind.etag, seen_at = bind.seen_at, lease = 0,
-      updated_at = bind.now }, "id = ? AND state IN ('open', 'used', 'completing')", delivery.id)
+    local where = "id = ? AND state IN ('open', 'used', 'completing')"
+    local fields = { state = bind.state, etag = bind.etag, seen_at = bind.seen_at, lease = 0, updated_at = bind.now }
+    if bind.etag and bind.seen_at then -- the same bytes are taken once
+      ok, err = rows.change(db, deliveries, fields, where .. " AND (etag IS NULL OR etag <> ? OR seen_at <> ?i)",
+        delivery.id, bind.etag, ms(bind.seen_at))
+    else
+      ok, err = rows.change(db, deliveries, fields, where, delivery.id)
+    end
     if not ok then return ok, err end
     if row.content_at and row.content_at > bind.content_at then return true, false end
     ok, err = swap(db, row, bind)

@@ -190,17 +190,12 @@ local REFUSALS = { too_large = true, integrity = true, quota = true }
 
 -- Copies the staged object to a key of its own.
 local function freeze(self, provider, job)
-  local cleanup = self:new_cleanup { provider = job.provider, key = job.content_key .. "/" .. ids.new(""),
-    due = self.clock.now() + UNBOUND_SECONDS }
-  local ok, err = self.store:add_cleanup(cleanup)
-  if not ok then return nil, err end
-  ok, err = provider:copy { from = job.staging_key, to = cleanup.key, content_type = job.content_type }
-  if not ok then
-    provider:delete { key = cleanup.key }
-    return unless_completed(self, job, errors.new("store", AGAIN,
-      { cause = err, public = true, store_code = err.store_code }))
-  end
-  return cleanup
+  local cleanup, err, refused = self:freeze(provider, { provider = job.provider, from = job.staging_key,
+    to = job.content_key .. "/" .. ids.new(""), content_type = job.content_type,
+    due = self.clock.now() + UNBOUND_SECONDS })
+  if cleanup or not refused then return cleanup, err end
+  return unless_completed(self, job, errors.new("store", AGAIN,
+    { cause = err, public = true, store_code = err.store_code }))
 end
 
 -- Everything behind assembly.

@@ -40,6 +40,8 @@ function _M.new(o)
   }, mt)
   local get = credentials.new(o.credentials, o.clock)
   local keys, signer
+  --- The keys of the moment; for what is proven by other means than a signature.
+  self.keys = get
   --- The signer for the keys of the moment, and the end of those keys (or nil).
   function self.signer()
     local now, err = get()

@@ -15,6 +15,7 @@ local errors = require "longshore.errors"
 local json = require "longshore.json"
 local limits = require "longshore.provider.s3.limits"
 local metadata = require "longshore.provider.metadata"
+local sessions = require "longshore.sessions"
 
 local _M = {}
 
@@ -125,6 +126,29 @@ function _M:sign_put(o)
     signed["content-length"] = json.number(o.length)
   end
   return presign(self, "PUT", { key = key, signed = signed, headers = send, expires = o.expires })
+end
+
+--- A resumable session for one object, where the profile has them. It begins
+-- with its first request; nothing is asked of the store now.
+-- @tparam table o `key`, `max_size` (bytes it takes at most), `expires`
+-- @treturn table|nil answer
+-- @treturn[opt] table err
+function _M:sign_session(o)
+  if not self.profile.sessions then
+    return errors.fail("unsupported", ("%s has no resumable sessions"):format(self.profile.title))
+  end
+  local key, err = self:full_key(o.key)
+  if not key then return nil, err end
+  local grant
+  grant, err = self.client:grant(o.expires or DEFAULT_EXPIRES, self.profile.max_expires)
+  if not grant then return nil, err end
+  local keys
+  keys, err = self.client.keys()
+  if not keys then return nil, err end
+  local id = sessions.new_id { access_key = keys.access_key, secret_key = keys.secret_key, bucket = self.bucket,
+    key = key, expires_at = grant.time + grant.expires, max_size = o.max_size }
+  local address = self.client.public_address
+  return answer(grant, "PUT", ("%s://%s%s"):format(address.scheme, address.host, sessions.target(self.bucket, key, id)))
 end
 
 --- Signs a download.
