@@ -8,8 +8,8 @@ run="build-essential pkg-config lua5.4 liblua5.4-dev luajit2 libluajit2-5.1-dev
   lua-filesystem lua-luv nginx libnginx-mod-http-lua lua-resty-core
   lua-resty-lrucache"
 test="lua-dbi-postgresql postgresql lua-busted lua-check lua-socket clang luarocks sqlite3 curl openssl
-  python3 python3-boto3 python3-awscrt awscli rclone s3cmd
-  ceph-mon ceph-osd radosgw ceph-common valgrind procps"
+  libclang-rt-dev python3 python3-boto3 python3-awscrt awscli rclone s3cmd
+  ceph-mon ceph-osd radosgw ceph-common valgrind procps iproute2"
 bench="$test wrk libisal-dev libcrc32c-dev"
 
 wanted=
