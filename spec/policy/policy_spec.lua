@@ -185,7 +185,7 @@ describe("policy: the broker", function()
       spy[name] = function(context)
         asked[#asked + 1] = name
         for _, field in ipairs(contract.hooks[name].sees) do
-          local optional = field == "metadata" or field == "max_size" or field == "part_size"
+          local optional = field == "metadata" or field == "max_size" or field == "part_size" or field == "client_key"
           assert(context[field] ~= nil or optional, name .. " does not show " .. field)
         end
         assert(context.actor or name == "after_expire" or context.upload, name)

@@ -60,13 +60,23 @@ for _, kind in ipairs { "sqlite", "postgres" } do
       assert.equal("not_found", select(2, store:managed_file "a2").code)
       assert.equal("a1", store:managed_at("b/a1").id)
       assert.equal("not_found", select(2, store:managed_at "b/nothing").code)
-      assert.is_true(store:is_claimed "b/a1")
+      assert.equal("a1", store:claimant "b/a1")
       assert(store:write_managed { { id = "a1", version = 1, fields = { status = "purged" }, release = "b/a1" } })
-      assert.is_false(store:is_claimed "b/a1")
+      assert.is_nil((store:claimant "b/a1"))
       assert(store:write_managed { { insert = row("a2", { organization = "other" }), claim = "b/a1" } })
       -- a release by who has not the place frees nothing
       assert(store:write_managed { { id = "a1", version = 2, fields = {}, release = "b/a1" } })
-      assert.is_true(store:is_claimed "b/a1")
+      assert.equal("a2", store:claimant "b/a1")
+      -- held by somebody who empties it, while the row is as it was read
+      assert.is_false(store:hold_place("b/a1", "a2", 2, "cln"))
+      assert.is_false(store:hold_place("b/a1", "a1", 3, "cln"))
+      assert.is_true(store:hold_place("b/a1", "a2", 1, "cln"))
+      assert.equal("claimed", select(2, store:write_managed { { id = "a2", version = 1, fields = {},
+        claim = "b/a1" } }).reason)
+      assert(store:free_place("b/a1", "a2"))
+      assert.equal("cln", store:claimant "b/a1")
+      assert(store:free_place("b/a1", "cln"))
+      assert.is_nil((store:claimant "b/a1"))
     end)
 
     case("writes all changes or none", function()

@@ -13,11 +13,13 @@
 --   may then have two;
 -- * `delete`: delete the object of a deleted or replaced file;
 -- * `staging`: abort the multipart upload and delete the object, whoever wrote it:
---   of a key that was only ever a way to somewhere else.
+--   of a key that was only ever a way to somewhere else;
+-- * `release`: a managed file has left this key; what arrived there since is removed, and the key is free.
 --
 -- Room: broker.
 -- @module longshore.broker.cleanup
 local errors = require "longshore.errors"
+local relocate = require "longshore.broker.managed.relocate"
 
 local _M = {}
 
@@ -67,6 +69,8 @@ local function perform(self, provider, cleanup)
     local ok, err = provider:delete { key = cleanup.key }
     if not ok and err.code == "not_found" then return true end
     return ok, err
+  elseif cleanup.kind == "release" then
+    return relocate.release(self, provider, cleanup)
   end
   local ok, err
   if cleanup.kind == "strays" then

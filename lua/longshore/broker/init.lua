@@ -22,7 +22,8 @@
 -- Methods are in `broker/uploads.lua` (initiate, upload, abort), `parts.lua`
 -- (part_urls, checkpoint), `complete.lua`, `files.lua` (file, files, usage,
 -- download, delete_file), `ingest.lua`, `janitor.lua`, `orphans.lua`; `cleanup.lua` undoes. Datasets and
--- their jobs are in `datasets/`, files of projects (records) in `records/`.
+-- their jobs are in `datasets/`, files of projects (records) in `records/`, files whose keys
+-- clients name in `managed/`, their buckets in `catalogs.lua`.
 --
 -- Room: broker.
 -- @module longshore.broker
@@ -39,7 +40,7 @@ local mt = { __index = methods, __name = "longshore.broker" }
 mt.__tostring = function() return "longshore.broker" end
 
 for _, room in ipairs { "uploads", "parts", "complete", "files", "ingest", "cleanup", "janitor", "orphans",
-  "datasets", "records" } do
+  "datasets", "records", "managed" } do
   for name, method in pairs(require("longshore.broker." .. room)) do
     assert(not methods[name], name)
     methods[name] = method
@@ -54,10 +55,14 @@ _M.defaults = {
   keep_seconds = 30 * 86400,  -- how long final rows are kept
 }
 
+-- What holds for managed files when nothing is said.
+local MANAGED = { max_size = 5 * 2 ^ 40, checksum_max = 5 * 2 ^ 30, trash_seconds = 30 * 86400, dot_segments = false }
+
 --- Makes a broker.
 -- @tparam table options `store` (longshore.store), `providers` (name to provider),
 -- `policy` (longshore.policy.new), `clock`, `log` (function(level, message, fields)),
--- `options` (any of `defaults`)
+-- `options` (any of `defaults`); for managed files `catalogs` (longshore.broker.catalogs), `managed`
+-- (`max_size`, `checksum_max`, `trash_seconds`, `dot_segments`) and `cache` (see `managed/urls.lua`)
 -- @treturn table broker
 function _M.new(options)
   assert(type(options) == "table" and options.store, "store: longshore.store expected")
@@ -68,7 +73,13 @@ function _M.new(options)
     policy = options.policy or assert(policy.new { log = options.log }),
     clock = options.clock or clock.system,
     log = options.log or function() end,
+    catalogs = options.catalogs, cache = options.cache, managed = {},
   }
+  for name, default in pairs(MANAGED) do
+    local value = options.managed and options.managed[name]
+    if value == nil then value = default end
+    self.managed[name] = value
+  end
   for name, default in pairs(_M.defaults) do
     local value = options.options and options.options[name]
     if value == nil then value = default end
@@ -84,6 +95,7 @@ end
 function methods:provider(name)
   local provider = self.providers[name]
   if provider then return provider end
+  if self.catalogs and tostring(name):find("^s3:") then return self.catalogs:provider(name) end
   return errors.fail("unavailable", ("no bucket named %q is configured"):format(tostring(name)),
     { retryable = false })
 end
@@ -205,7 +217,11 @@ end
 --- The actor's own upload in any state, or nil, err.
 function methods:own_upload(actor, id)
   if not ids.is(id, "upl_") then return errors.fail("not_found", "there is no such upload") end
-  return self.store:upload(id, actor)
+  local row, err = self.store:upload(id, actor)
+  if not row then return nil, err end
+  -- An upload of a managed file is its user's alone, and ends otherwise.
+  if row.service == "managed" then return errors.fail("not_found", "there is no such upload") end
+  return row
 end
 
 --- The actor's own file, or nil, err.

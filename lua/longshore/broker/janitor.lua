@@ -51,7 +51,8 @@ local function finish(self, report, now, limit)
       local claimed, why = self.store:claim_completing(row, now + self.complete_lease)
       if claimed then
         local file
-        file, why = self:finish(row)
+        local how = row.service == "managed" and "finish_managed_upload" or "finish"
+        file, why = self[how](self, row)
         if file then
           report.finished = report.finished + 1
         else
@@ -92,6 +93,19 @@ local function attend_records(self, report, now, limit)
   return true
 end
 
+-- Managed files: bytes that came unnoticed, moves that were cut off, the trash.
+local function look_after(self, report, now, limit)
+  local swept, err = self:sweep_managed { now = now, limit = limit, dry_run = report.dry_run }
+  if not swept then return nil, err end
+  for _, name in ipairs { "finished", "cleaned", "expired", "errors" } do
+    report[name] = report[name] + swept[name]
+  end
+  for _, text in ipairs(swept.messages) do
+    if #report.messages < MESSAGES then report.messages[#report.messages + 1] = text end
+  end
+  return true
+end
+
 local counted = { undo = "aborted", again = "cleaned", delete = "cleaned" }
 
 local function clean(self, report, now, limit)
@@ -118,7 +132,8 @@ end
 
 local function purge(self, report, before, limit)
   if report.dry_run then return true end
-  for _, operation in ipairs { "purge_uploads", "purge_files", "purge_jobs", "purge_deliveries" } do
+  for _, operation in ipairs { "purge_uploads", "purge_files", "purge_jobs", "purge_deliveries",
+    "purge_managed" } do
     local n, err = self.store[operation](self.store, before, limit)
     if not n then return nil, err end
     report.purged = report.purged + n
@@ -145,6 +160,7 @@ function _M.janitor(self, options)
     function() return expire(self, report, "starting", "updated_at", now - self.start_grace, limit) end,
     function() return end_jobs(self, report, now, limit) end,
     function() return attend_records(self, report, now, limit) end,
+    function() return look_after(self, report, now, limit) end,
     function() return clean(self, report, now, limit) end,
     function() return purge(self, report, now - self.keep_seconds, limit) end,
   }

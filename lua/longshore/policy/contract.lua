@@ -45,7 +45,8 @@ _M.hooks = {
   -- up again (`resume`; only refusing and upload_seconds count then).
   before_initiate = {
     sees = { "operation", "service", "filename", "content_type", "size", "max_size", "metadata",
-      "part_size", "resume", "file_id", "upload_id", "provider" },
+      "part_size", "resume", "file_id", "upload_id", "provider",
+      "client_key" }, -- where the client names the key (athena); a rewritten `key` counts for nothing then
     rewrites = {
       key = key,
       provider = text(255),

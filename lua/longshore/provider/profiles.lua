@@ -25,6 +25,7 @@
 --  * `bucket_cors`: CORS rules are set with PutBucketCors;
 --  * `complete_repeats`: completing twice answers 200 again instead of NoSuchUpload;
 --  * `sessions`: it takes resumable uploads (longshore.sessions);
+--  * `encryption`: the values of x-amz-server-side-encryption that requests may ask for;
 --  * `uploads_encoded`: the list of uploads can have its keys URL-encoded (and says so).
 --
 -- `endpoint` has `{region}` (and `{account}` for R2) where the option of that
@@ -48,7 +49,7 @@ local base = {
   equal_parts = false, etag_is_md5 = true, lists_crc32c = false, checksum_mode = false,
   checksum_kinds = {}, post_policy = true, conditional_put = false, conditional_complete = false,
   location_constraint = false, path_style = "auto", lifecycle_abort = true, bucket_cors = true,
-  complete_repeats = false, sessions = false, uploads_encoded = true, region = "us-east-1",
+  complete_repeats = false, sessions = false, uploads_encoded = true, region = "us-east-1", encryption = {},
 }
 
 local rows = {
@@ -66,17 +67,19 @@ local rows = {
     checksum_kinds = { crc32 = { full = true, composite = true }, crc32c = { full = true, composite = true },
       crc64nvme = { full = true }, sha1 = { composite = true }, sha256 = { composite = true } },
     conditional_put = true, conditional_complete = true, location_constraint = true,
+    encryption = { "AES256", "aws:kms", "aws:kms:dsse" },
     -- SSE-KMS buckets have other ETags; a profile of one's own says so.
   },
   ceph = {
     title = "Ceph RADOS Gateway", path_style = true,
-    conditional_put = true, complete_repeats = true, uploads_encoded = false,
+    conditional_put = true, complete_repeats = true, uploads_encoded = false, encryption = { "AES256", "aws:kms" },
   },
   minio = {
     title = "MinIO", path_style = true, max_object = 5 * TiB, max_put = 5 * GiB, checksum_mode = true,
     checksum_kinds = { crc32 = { full = true, composite = true }, crc32c = { full = true, composite = true },
       crc64nvme = { full = true }, sha1 = { composite = true }, sha256 = { composite = true } },
     conditional_put = true, conditional_complete = true, bucket_cors = false, lifecycle_abort = false,
+    encryption = { "AES256", "aws:kms" },
   },
   r2 = {
     title = "Cloudflare R2", endpoint = "https://{account}.r2.cloudflarestorage.com", region = "auto",
@@ -97,10 +100,11 @@ local rows = {
   b2 = {
     title = "Backblaze B2", endpoint = "https://s3.{region}.backblazeb2.com", region = "us-west-004",
     max_object = 10 * 10 ^ 12, max_put = 5 * 10 ^ 9, max_part = 5 * 10 ^ 9, max_copy = 5 * 10 ^ 9,
-    post_policy = false, etag_is_md5 = true,
+    post_policy = false, etag_is_md5 = true, encryption = { "AES256" },
   },
   wasabi = {
     title = "Wasabi", endpoint = "https://s3.{region}.wasabisys.com", location_constraint = true,
+    encryption = { "AES256" },
     max_object = 5 * TiB, lifecycle_abort = false,
   },
   digitalocean = {

@@ -61,6 +61,17 @@ function methods:short_key(key)
   if key and key:sub(1, #self.prefix) == self.prefix then return key:sub(#self.prefix + 1) end
 end
 
+--- The same bucket, deeper: all keys lie below one more prefix.
+-- @tparam string prefix
+-- @tparam[opt] string name for messages
+-- @treturn table provider
+function methods:below(prefix, name)
+  local deeper = {}
+  for field, value in pairs(self) do deeper[field] = value end
+  deeper.prefix, deeper.name = self.prefix .. prefix, name or self.name
+  return setmetatable(deeper, mt)
+end
+
 -- The endpoint of the profile, with its blanks filled in.
 local function endpoint_of(o, profile, region)
   if o.endpoint then return o.endpoint end

@@ -13,8 +13,10 @@
 -- * `managed_files{tenant, organization, user, all=bool, catalog|nil, bucket|nil, prefix|nil,
 --   text|nil, limit, offset} -> rows, total`: what this user may see, by key. `all`: everything of the
 --   organization (administrators).
+-- * `hold_place(place, file_id, version|nil, holder) -> bool`: a claim that the file has, while its row has this
+--   version (nil: there is no row), becomes the holder's; `free_place(place, holder) -> true`
 -- * `due_managed(now, limit) -> rows`, oldest first
--- * `is_claimed(place) -> bool`, `count_managed(catalog, bucket|nil) -> count`
+-- * `claimant(place) -> id|nil`, `count_managed(catalog, bucket|nil) -> count`
 -- * `purge_managed(before, limit) -> count`: purged and abandoned rows.
 -- * `cached_url(id, after) -> row|nil`: one that ends after then; `cache_url(row) -> true`,
 --   `forget_urls(file_id) -> true`, `purge_urls(now) -> count`
@@ -131,10 +133,33 @@ function _M.managed_at(self, place)
   return one(self, SELECT .. "(SELECT file_id FROM managed_claims WHERE place = ?)", place)
 end
 
-function _M.is_claimed(self, place)
+function _M.claimant(self, place)
   local answer, err = self.db:query("SELECT file_id FROM managed_claims WHERE place = ?", place)
   if not answer then return nil, err end
-  return answer[1] ~= nil
+  return answer[1] and answer[1][1] or nil
+end
+
+function _M.hold_place(self, place, file_id, version, holder)
+  local db = self.db
+  return db:transaction(function()
+    if version then
+      -- Locks the row: what is about to happen to it sees the claim gone.
+      local n, err = db:exec("UPDATE managed_files SET version = version WHERE id = ? AND version = ?i", file_id,
+        version)
+      if not n then return nil, err end
+      if n == 0 then return false end
+    end
+    local n, err = db:exec("UPDATE managed_claims SET file_id = ? WHERE place = ? AND file_id = ?", holder, place,
+      file_id)
+    if not n then return nil, err end
+    return n == 1
+  end)
+end
+
+function _M.free_place(self, place, holder)
+  local n, err = self.db:exec("DELETE FROM managed_claims WHERE place = ? AND file_id = ?", place, holder)
+  if not n then return nil, err end
+  return true
 end
 
 local function characters(text)

@@ -1,4 +1,4 @@
---- Copies inside the bucket, made by the store: no byte passes through here.
+--- Copies inside the store, made by it: no byte passes through here.
 --
 -- What is too large for one CopyObject is copied in parts.
 --
@@ -13,21 +13,22 @@ local _M = {}
 local COPY_SECONDS = 3600
 
 -- Source headers: the object must still be the one that was looked at.
-local function source_headers(self, from, etag)
+local function source_headers(bucket, from, etag)
   return {
-    ["x-amz-copy-source"] = "/" .. core.uri_encode(self.bucket) .. "/" .. core.uri_encode(from, true),
+    ["x-amz-copy-source"] = "/" .. core.uri_encode(bucket) .. "/" .. core.uri_encode(from, true),
     ["x-amz-copy-source-if-match"] = etag and ('"%s"'):format(etag) or nil,
   }
 end
 
-local function simple(self, o, from, to, etag)
-  local headers = source_headers(self, from, etag)
+local function simple(self, o, bucket, from, to, etag)
+  local headers = source_headers(bucket, from, etag)
   if o.metadata or o.content_type or o.marker then
     local described, err = self:object_headers(o)
     if not described then return nil, err end
     for name, value in pairs(described) do headers[name] = value end
     headers["x-amz-metadata-directive"] = "REPLACE"
   end
+  for name, value in pairs(o.headers or {}) do headers[name] = value end
   local response, err = self.client:send {
     what = "copy the object", method = "PUT", key = to, headers = headers, expect = "CopyObjectResult",
     timeout = COPY_SECONDS,
@@ -46,12 +47,12 @@ local function part_size(profile, size)
   return math.min(profile.max_copy, math.max(math.min(wish, profile.max_copy), least, profile.min_part))
 end
 
-local function copy_parts(self, o, from, upload_id, found)
+local function copy_parts(self, o, bucket, from, upload_id, found)
   local profile, parts = self.profile, {}
   local step = part_size(profile, found.size)
   for first = 0, found.size - 1, step do
     local number = #parts + 1
-    local headers = source_headers(self, from, found.etag)
+    local headers = source_headers(bucket, from, found.etag)
     headers["x-amz-copy-source-range"] = ("bytes=%.0f-%.0f"):format(first, math.min(found.size, first + step) - 1)
     local response, err = self.client:send {
       what = "copy a part", method = "PUT", key = self.prefix .. o.to, headers = headers, expect = "CopyPartResult",
@@ -63,14 +64,14 @@ local function copy_parts(self, o, from, upload_id, found)
   return parts
 end
 
-local function in_parts(self, o, from, found)
+local function in_parts(self, o, bucket, from, found)
   local started, err = self:create_multipart {
     key = o.to, content_type = o.content_type or found.content_type, metadata = o.metadata or found.metadata,
-    marker = o.marker or found.marker,
+    marker = o.marker or found.marker, headers = o.headers,
   }
   if not started then return nil, err end
   local parts, result
-  parts, err = copy_parts(self, o, from, started.upload_id, found)
+  parts, err = copy_parts(self, o, bucket, from, started.upload_id, found)
   if parts then
     result, err = self:complete_multipart {
       key = o.to, upload_id = started.upload_id, parts = parts, size = found.size,
@@ -83,19 +84,21 @@ local function in_parts(self, o, from, found)
   return result
 end
 
---- Copies an object within the bucket; the copy replaces what is at `to`.
+--- Copies an object into the bucket; the copy replaces what is at `to`.
 -- @tparam table o `from`, `to`, `if_match` (an ETag the source must have),
---   `metadata` and `content_type` (default: the source's)
+--   `metadata` and `content_type` (default: the source's), `source` (the provider of
+--   another bucket of this store, whose key `from` is), `headers` (further ones: encryption)
 -- @treturn table|nil `{etag, crc32c|nil, size}`
 -- @treturn[opt] table err `not_found`, or `conflict` when the source is another one
 function _M:copy(o)
-  local from, err = self:full_key(o.from)
+  local source = o.source or self
+  local from, err = source:full_key(o.from)
   if not from then return nil, err end
   local to
   to, err = self:full_key(o.to)
   if not to then return nil, err end
   local found
-  found, err = self:head { key = o.from }
+  found, err = source:head { key = o.from }
   if not found then return nil, err end
   local etag = o.if_match and answers.etag(o.if_match)
   if etag and etag ~= found.etag then
@@ -103,9 +106,9 @@ function _M:copy(o)
   end
   local result
   if found.size > self.profile.max_copy then
-    result, err = in_parts(self, o, from, found)
+    result, err = in_parts(self, o, source.bucket, from, found)
   else
-    result, err = simple(self, o, from, to, found.etag)
+    result, err = simple(self, o, source.bucket, from, to, found.etag)
   end
   if not result then return nil, err end
   result.size = found.size

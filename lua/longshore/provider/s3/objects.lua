@@ -17,7 +17,8 @@ local LIST_BYTES = 8 * 1024 * 1024
 local GET_BYTES = 16 * 1024 * 1024
 
 --- Headers that describe an object being made. (For the provider's own rooms.)
--- @tparam table o `content_type`, `content_disposition`, `metadata`, `marker`
+-- @tparam table o `content_type`, `content_disposition`, `metadata`, `marker`, `headers` (further
+--   ones, lower case: encryption)
 -- @treturn table|nil headers
 -- @treturn[opt] table err
 function _M:object_headers(o)
@@ -35,6 +36,7 @@ function _M:object_headers(o)
     headers[name] = value:gsub("^ +", ""):gsub(" +$", ""):gsub("  +", " ")
   end
   if o.marker then headers["x-amz-meta-" .. metadata.marker] = o.marker end
+  for name, value in pairs(o.headers or {}) do headers[name] = value end
   return headers
 end
 
@@ -112,7 +114,7 @@ end
 --- Writes an object in one request.
 -- @tparam table o `key`, `body` (string) or `file` (`{path=, offset=, length=}`),
 --   `md5` (raw, of the file's range, if known), `content_type`,
---   `content_disposition`, `metadata`, `marker`, `if_none_match` (true: never replace)
+--   `content_disposition`, `metadata`, `marker`, `headers`, `if_none_match` (true: never replace)
 -- @treturn table|nil `{etag, crc32c|nil, sent_crc32c|nil, check="crc32c"|"md5"|"none"}`
 -- @treturn[opt] table err
 function _M:put(o)
