@@ -15,6 +15,7 @@ description = {
   license = "MIT",
   labels = { "s3", "upload", "openresty", "crc32c", "presign" },
 }
+-- Tested on Lua 5.4 and on LuaJIT, which counts as 5.1 here.
 dependencies = {
   "lua >= 5.1, < 5.5",
   "lua-cjson",
@@ -27,9 +28,11 @@ dependencies = {
 external_dependencies = {
   CURL = { library = "curl" },
   CRYPTO = { library = "crypto" },
+  OPENSSL = { library = "ssl" },
 }
--- LuaDBI with its SQLite3 driver is needed by the broker only, so it is not
--- forced on those who install longshore to sign or to upload.
+-- LuaDBI with its SQLite3 or PostgreSQL driver is needed by the broker only
+-- (serve, token, janitor, longshore.app), so it is not forced on those who
+-- install longshore to sign or to upload.
 build = {
   type = "make",
   makefile = "Makefile",

@@ -13,6 +13,12 @@ describe("longshore.errors", function()
     assert.truthy(line:find("request r1", 1, true))
   end)
 
+  it("prints no token of ours, wherever it stands", function()
+    local token = "ls_" .. ("a2"):rep(8) .. "_" .. ("b3"):rep(16)
+    local line = tostring(errors.new("invalid", ('{"key":"%s"} and ls_files_of_mine'):format(token)))
+    assert.equal('invalid: {"key":"ls_a2a2a2a2a2a2a2a2_..."} and ls_files_of_mine', line)
+  end)
+
   it("knows its own, and turns anything else into one", function()
     assert.is_true(errors.is(errors.new("io", "x")))
     assert.is_false(errors.is({ code = "io" }))

@@ -8,7 +8,7 @@
 -- Codes: `invalid` (input is wrong; `field` names it), `unauthenticated`,
 -- `forbidden`, `not_found`, `conflict`, `expired`, `too_large`, `quota`,
 -- `unsupported`, `rate_limited`, `busy`, `unavailable`, `timeout`, `network`,
--- `integrity` (bytes are not what they should be), `changed` (a source file
+-- `tls` (a certificate was refused), `integrity` (bytes are not what they should be), `changed` (a source file
 -- changed), `io`, `store` (the object store answered an error), `database`,
 -- `state` (the upload is not in a state that allows this), `cancelled`,
 -- `internal`.
@@ -31,6 +31,9 @@ function _M.redact(text)
   text = text:gsub("([?&]upload_id=)[^&%s\"']*", "%1...") -- a resumable session's id is its key
   text = text:gsub("([?&][Ss][Ii][Gg]=)[^&%s\"']*", "%1...")
   text = text:gsub("([Ss]ignature=)%x%x%x%x%x%x%x%x+", "%1...")
+  text = text:gsub("(ls_[a-z2-7]+_)([a-z2-7]+)", function(id, secret)
+    return #id == 20 and #secret >= 16 and id .. "..." or nil
+  end)
   text = text:gsub("([Bb]earer%s+)[%w%-%._~%+/]+=*", "%1...")
   return text
 end

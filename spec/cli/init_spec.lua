@@ -117,6 +117,43 @@ describe("the longshore command", function()
   end)
 end)
 
+describe("the help of every command", function()
+  -- An argparse parser that only keeps what it is given.
+  local function texts(command)
+    local parser = setmetatable({}, { __index = function(self) return function() return self end end,
+      __call = function(self) return self end })
+    local epilog
+    rawset(parser, "epilog", function(self, text) epilog = text return self end)
+    command.configure(parser)
+    return command.summary, epilog
+  end
+
+  for _, c in ipairs(cli.commands) do
+    it("fits the terminal as it was written: " .. c[1], function()
+      local printed, saved = {}, common.out
+      common.out = function(text) printed[#printed + 1] = text end
+      local code = cli.run { c[1], "--help" }
+      common.out = saved
+      assert.equal(0, code)
+      local help = "\n" .. table.concat(printed) .. "\n"
+      for line in help:gmatch "[^\n]*" do assert.is_true(#line <= 81, line) end
+      local summary, epilog = texts(require("longshore.cli." .. c[1]))
+      for line in (summary .. "\n" .. epilog):gmatch "[^\n]+" do
+        assert.truthy(help:find("\n" .. line .. "\n", 1, true), line)
+      end
+      assert.truthy(epilog:find("Exit codes: 0", 1, true))
+      assert.truthy(epilog:find("Examples:\n", 1, true))
+    end)
+  end
+end)
+
+describe("what a terminal gets", function()
+  it("has no control characters of a name", function()
+    assert.equal("a?[31m?b?c\195\188 ~", common.printable "a\27[31m\nb\194\155c\195\188 ~")
+    assert.equal("?", common.printable "\0")
+  end)
+end)
+
 describe("sizes, durations and numbers on the command line", function()
   it("are read with their units", function()
     assert.equal(1048576, common.size("1048576"))

@@ -23,8 +23,10 @@ end
 
 local function put_file(server, name, content)
   local base = server.url .. "/v0.5/files/uploads/"
-  local upload = http.call("POST", base .. "initiate", server.token,
-    { filename = name, file_type = "a/b", num_bytes = #content }).json
+  local begun = http.call("POST", base .. "initiate", server.token,
+    { filename = name, file_type = "a/b", num_bytes = #content })
+  if begun.status ~= 200 then return begun end
+  local upload = begun.json
   local etag = http.request({ method = "PUT", url = upload.parts[1].url, body = content }).headers.etag
   return http.call("POST", base .. upload.upload_id .. "/complete", server.token,
     { parts = { { part_number = 1, part_token = etag } } })
@@ -65,6 +67,37 @@ describe("longshore serve", function()
     assert.equal(credentials, support.read_file(server.data .. "/diskstore-credentials"))
     assert.equal("hello", get_file(server, "kept.bin"))
     assert.equal(0, server:stop("sigint"))
+  end)
+
+  it("is what --data means to the commands beside it, ports and all", function()
+    local server = serve.start { config = "return { policy = { max_size = 5 } }" }
+    assert.equal(413, put_file(server, "a", "longer").status)
+    local command = ("%s %s/lua/longshore/cli/main.lua "):format(support.lua, support.root)
+    local code, out = support.run(command .. "janitor --orphans --data " .. support.quote(server.data) .. "/ 2>&1")
+    assert.equal(0, code, out)
+    code, out = support.run(("cd %s && %stoken list --data data 2>&1"):format(
+      support.quote(server.data:match "^(.*)/data$"), command))
+    assert.equal(0, code, out)
+    assert.truthy(out:find("first longshore serve", 1, true))
+    -- A copy is not that broker.
+    support.run(("cp -R %s %s.copy"):format(support.quote(server.data), support.quote(server.data)))
+    local settings, copy = require "longshore.cli.settings", server.data .. ".copy"
+    assert.equal(copy .. "/longshore.db", assert(settings.load { data = copy }).store.path)
+    assert.equal(5, assert(settings.load { data = server.data }).policy.max_size)
+    assert.equal(0, server:stop())
+  end)
+
+  it("does not wait for connections on which nothing is asked", function()
+    local server = serve.start()
+    local idle = {}
+    for i, url in ipairs { server.url, server.url, (http.call("POST", server.url .. "/v0.5/files/uploads/initiate",
+      server.token, { filename = "x", file_type = "a/b", num_bytes = 1 }).json.parts[1].url) } do
+      idle[i] = assert(socket.connect(url:match "^http://([^:/]+):(%d+)"))
+    end
+    local began = socket.gettime()
+    assert.equal(0, server:stop())
+    assert.is_true(socket.gettime() - began < 14)
+    for _, connection in ipairs(idle) do connection:close() end
   end)
 
   it("starts again after everything was killed, and after only itself was", function()

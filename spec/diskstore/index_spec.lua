@@ -107,6 +107,20 @@ describe("longshore.diskstore.index", function()
     assert.equal("b", keys[2])
   end)
 
+  it("does not take a key away for a line that was cut", function()
+    local idx, folder = small()
+    assert(idx:add("ab"))
+    assert(idx:add("abc"))
+    local f = io.open(folder .. "/" .. idx:read_map()[1].name, "ab")
+    f:write("-ab") -- of "-abc"
+    f:close()
+    assert.same({ "ab", "abc" }, all(idx))
+    assert(idx:add("b"))
+    assert.same({ "ab", "abc", "b" }, all(idx))
+    assert(idx:remove("abc"))
+    assert.same({ "ab", "b" }, all(idx))
+  end)
+
   it("is made anew at the start when its map is lost", function()
     local plain = require("spec.support.diskstore").plain()
     local keys = {}

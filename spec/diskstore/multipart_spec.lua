@@ -66,6 +66,20 @@ describe("multipart uploads of the disk store", function()
     assert.equal("InvalidRange", why.code)
   end)
 
+  it("take the part that was sent last, also when the clock was set back", function()
+    new()
+    local id = create("k")
+    local clock, now = plain.store.clock, 1700000000
+    plain.store.clock = { now = function() return now end }
+    part("k", id, 1, "first")
+    now = now - 3600
+    part("k", id, 1, "second")
+    local etag = part("k", id, 1, "third")
+    plain.store.clock = clock
+    assert(complete("k", id, { { 1, etag } }))
+    assert.equal("third", plain:call("GET", "/longshore/k").body)
+  end)
+
   it("may skip numbers, repeat a part, leave parts out, end with an empty one, be of one part", function()
     new()
     local id = create("k")

@@ -30,6 +30,14 @@ function _M.print(format, ...)
   _M.out((select("#", ...) > 0 and format:format(...) or format) .. "\n")
 end
 
+--- A text as a terminal may get it: names of files and what servers say are
+-- anybody's, and control characters would move the cursor or forge lines.
+-- @tparam string text
+-- @treturn string with ? for each of them
+function _M.printable(text)
+  return (text:gsub("%c", "?"):gsub("\194[\128-\159]", "?"))
+end
+
 --- Prints one value as a line of JSON, at once: a program may be waiting.
 function _M.print_json(value)
   json = json or require "longshore.json"

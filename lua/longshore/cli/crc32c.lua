@@ -14,7 +14,7 @@ local CHUNK = 1024 * 1024
 
 --- Adds the options.
 function _M.configure(parser)
-  parser:argument("files", "Files; - is standard input."):args("+"):argname "FILE"
+  parser:argument("FILE", "Files; - is standard input."):args("+"):target "files"
   parser:flag("-b --base64")
     :description "The form that object stores use (x-amz-checksum-crc32c) instead of eight hexadecimal digits."
   parser:option("--range"):argname("FIRST-LAST")

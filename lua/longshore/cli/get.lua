@@ -17,7 +17,7 @@ local _M = {
 
 --- Adds the options.
 function _M.configure(parser)
-  parser:argument("words", "A file's id and the broker's URL; or s3://bucket/key."):args("1-2")
+  parser:argument("WHAT [URL]", "A file's id and the broker's URL; or s3://bucket/key."):args("1-2"):target "words"
     :argname { "WHAT", "URL" }
   parser:group("Reading",
     parser:option("-o --output"):argname("PATH")
@@ -120,7 +120,7 @@ function _M.run(args)
     return 3
   end
   if not args.quiet then
-    common.out(("%s  %s  crc32c %s  (%s compared)\n"):format(result.path, progress.size(result.bytes),
+    common.out(("%s  %s  crc32c %s  (%s compared)\n"):format(common.printable(result.path), progress.size(result.bytes),
       core.crc32c_base64(result.crc32c), result.compared))
   end
   return 0

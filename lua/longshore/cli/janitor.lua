@@ -5,7 +5,7 @@
 -- @module longshore.cli.janitor
 local common = require "longshore.cli.common"
 local core = require "longshore.core"
-local errors = require "longshore.errors"
+local settings = require "longshore.cli.settings"
 
 local _M = {
   summary = [[
@@ -16,12 +16,11 @@ failed, drops old rows. Safe beside a running broker and beside other janitors.]
 
 --- Adds the options.
 function _M.configure(parser)
-  parser:option("--config"):argname("FILE"):description "The broker's configuration."
+  parser:option("--config"):argname("FILE"):description "The broker's configuration (default: what serve ran with)."
   parser:option("--data"):argname("DIR"):description "The broker's data folder (default ./longshore-data)."
   parser:flag("-n --dry-run"):description "Only count what is due."
-  parser:flag("--orphans"):description [[Also remove what our uploads left in the
-bucket and the database does not know, as after a restored backup. Not where a broker
-with another database uses the same bucket and prefix.]]
+  parser:flag("--orphans"):description("Also remove what our uploads left in the bucket and the database does not "
+    .. "know, as after a restored backup. Not where a broker with another database uses the same bucket and prefix.")
   parser:option("--limit"):argname("N"):convert(common.integer(1, 1000000)):default "1000"
     :description "How many of each kind in one round."
   parser:option("--every"):argname("TIME"):convert(common.duration)
@@ -38,16 +37,11 @@ Examples:
 end
 
 local function build(args)
-  local given = {}
-  if args.data then
-    given.data = args.data:sub(1, 1) == "/" and args.data or require("lfs").currentdir() .. "/" .. args.data
-  end
-  local config, err = require("longshore.config").load(args.config, given)
+  local config, err = settings.load(args)
   if not config then return nil, err end
-  if config.store.type == "sqlite" and not require("lfs").attributes(config.store.path, "mode") then
-    return errors.fail("not_found", ("there is no broker's database at %s; name its place with --data or --config")
-      :format(config.store.path))
-  end
+  local ok
+  ok, err = settings.has_database(config)
+  if not ok then return nil, err end
   return require("longshore.service").new(config)
 end
 

@@ -8,8 +8,8 @@ local json = require "longshore.json"
 
 local _M = {
   summary = [[
-Prints a presigned URL: whoever has it may do that one thing with that one object,
-without credentials, until it expires.
+Prints a presigned URL: whoever has it may do that one thing with that one
+object, without credentials, until it expires.
 
 Credentials come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
 AWS_SESSION_TOKEN. Nothing is sent anywhere.]],
@@ -19,8 +19,8 @@ local METHODS = { GET = true, PUT = true, HEAD = true, DELETE = true, POST = tru
 
 --- Adds the options.
 function _M.configure(parser)
-  parser:argument("method", "GET, PUT, HEAD, DELETE or POST."):argname "METHOD"
-  parser:argument("url", "s3://BUCKET/KEY, the key as it is, not encoded."):argname "URL"
+  parser:argument("METHOD", "GET, PUT, HEAD, DELETE or POST."):target "method"
+  parser:argument("URL", "s3://BUCKET/KEY, the key as it is, not encoded."):target "url"
   parser:option("-e --expires"):argname("TIME"):default "1h":convert(common.duration)
     :description "How long the URL works: 900, 15m, 1h, at most 7d."
   parser:option("--length"):argname("SIZE"):convert(common.size)
@@ -41,7 +41,8 @@ Exit codes: 0 done, 1 it cannot be signed, 2 wrong usage.
 
 Examples:
   longshore presign GET s3://bucket/report.pdf --expires 15m
-  longshore presign PUT s3://bucket/data.csv --header content-type:text/csv --length 1048576
+  longshore presign PUT s3://bucket/data.csv --length 1048576 \
+    --header content-type:text/csv
   longshore presign PUT s3://bucket/big --upload-id ABC --part 1 --count 100
   longshore presign GET "s3://bucket/a b/ü" --endpoint http://127.0.0.1:9000]]
 end

@@ -30,9 +30,9 @@ local function result_line(result)
       notes[#notes + 1] = ("resumed, %d of %d parts were there"):format(result.resumed_parts, result.parts)
     end
   end
-  return ("%s  %s  %s%s  (%s)\n"):format(result.name, progress.size(result.bytes),
+  return ("%s  %s  %s%s  (%s)\n"):format(common.printable(result.name), progress.size(result.bytes),
     result.crc32c and "crc32c " .. core.crc32c_base64(result.crc32c) .. "  " or "",
-    result.file_id or result.location or result.upload_id, table.concat(notes, "; "))
+    common.printable(tostring(result.file_id or result.location or result.upload_id)), table.concat(notes, "; "))
 end
 
 local function json_result(item, result, err)
@@ -81,7 +81,8 @@ function _M.new(args)
       for k, v in pairs(more or {}) do event[k] = v end
       common.print_json(event)
     elseif not args.quiet then
-      say(("%s%s\n"):format(upload and upload.item.name .. ": " or "", errors.redact(text)))
+      say(("%s%s\n"):format(upload and common.printable(upload.item.name) .. ": " or "",
+        errors.redact(text)))
     end
   end
 
@@ -128,7 +129,7 @@ function _M.new(args)
       common.out(result_line(result))
       io.stdout:flush()
     elseif err and not err.interrupted then
-      say(("%s: failed: %s%s\n"):format(item.name, tostring(err),
+      say(("%s: failed: %s%s\n"):format(common.printable(item.name), tostring(err),
         err.resumable and " (the same command resumes it)" or ""))
     end
   end

@@ -14,7 +14,15 @@ local common = require "longshore.cli.common"
 local config_module = require "longshore.config"
 local errors = require "longshore.errors"
 
-local _M = { summary = "run a broker and a disk store on this machine" }
+local _M = {
+  summary = [[
+Runs a broker and a disk store on this machine until it is told to stop (Ctrl-C,
+SIGTERM). The first run makes what it needs in the data folder, and a token;
+later runs find it there. Logs go to stderr.
+
+Without --config everything has its default. Only this machine is served then:
+give --listen another address to serve others, with TLS from a configuration.]],
+}
 
 --- Declares the options.
 function _M.configure(parser)
@@ -24,7 +32,14 @@ function _M.configure(parser)
   parser:option("--listen"):argname("HOST:PORT"):description("The broker's address (default 127.0.0.1:8080).")
   parser:option("--store-listen"):argname("HOST:PORT")
     :description("The disk store's address (default 127.0.0.1:9000).")
-  parser:flag("-q --quiet"):description("Print errors only.")
+  parser:flag("-q --quiet"):description("Print warnings and errors only.")
+  parser:epilog [[
+Exit codes: 0 stopped when told to, 1 could not start or gave up, 2 wrong usage.
+
+Examples:
+  longshore serve
+  longshore serve --data /var/lib/longshore --listen 127.0.0.1:8000
+  longshore serve --config /etc/longshore.lua]]
 end
 
 local function overrides(args)

@@ -10,13 +10,13 @@ local progress = require "longshore.uploader.progress"
 
 local _M = {
   summary = [[
-Shows whether a broker answers and what it holds for the token's organization, or
-(--local) the uploads that were interrupted on this machine and can be resumed.]],
+Shows whether a broker answers and what it holds for the token's organization,
+or (--local) the uploads that were interrupted here and can be resumed.]],
 }
 
 --- Adds the options.
 function _M.configure(parser)
-  parser:argument("url", "Of the broker."):args("?"):argname "URL"
+  parser:argument("URL", "Of the broker."):args("?"):target "url"
   parser:flag("--local"):target("here"):description "The uploads that can be resumed from here."
   parser:option("--journal"):argname("FOLDER"):description "Where put --journal keeps them."
   parser:option("--files"):argname("N"):default "10":convert(common.integer(0, 1000))
@@ -45,8 +45,9 @@ local function show_local(args)
     return 0
   end
   for _, entry in ipairs(list) do
-    common.print("%s\n  to %s as %s: %s of %s in %d parts, begun %s", entry.path, entry.destination, entry.name,
-      progress.size(entry.bytes), entry.size and progress.size(entry.size) or "?", entry.parts,
+    local clean = common.printable
+    common.print("%s\n  to %s as %s: %s of %s in %d parts, begun %s", clean(entry.path), clean(entry.destination),
+      clean(entry.name), progress.size(entry.bytes), entry.size and progress.size(entry.size) or "?", entry.parts,
       entry.at and os.date("!%Y-%m-%d %H:%M UTC", entry.at) or "?")
   end
   common.print "The command that began an upload, given again, resumes it."
@@ -91,7 +92,7 @@ local function show_server(args)
     progress.size(tonumber(info.num_bytes) or 0))
   for _, file in ipairs(files) do
     common.print("  %-10s %10s  %s  %s", (tostring(file.file_status):gsub("^FILE_STATUS_", ""):lower()),
-      progress.size(tonumber(file.num_bytes) or 0), tostring(file.file_uid), (tostring(file.file_id):gsub("%c", "?")))
+      progress.size(tonumber(file.num_bytes) or 0), tostring(file.file_uid), common.printable(tostring(file.file_id)))
   end
   return 0
 end

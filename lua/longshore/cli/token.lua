@@ -6,7 +6,7 @@
 -- Room: cli.
 -- @module longshore.cli.token
 local common = require "longshore.cli.common"
-local errors = require "longshore.errors"
+local settings = require "longshore.cli.settings"
 
 local _M = {
   summary = [[
@@ -15,7 +15,7 @@ the broker's database is, with the --config or --data of `longshore serve`.]],
 }
 
 local function where(parser)
-  parser:option("--config"):argname("FILE"):description "The broker's configuration."
+  parser:option("--config"):argname("FILE"):description "The broker's configuration (default: what serve ran with)."
   parser:option("--data"):argname("DIR"):description "The broker's data folder (default ./longshore-data)."
   parser:flag("--json"):description "JSON, for programs."
   return parser
@@ -49,26 +49,18 @@ keeps a hash.]])
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 Examples:
-  longshore token create --user ci --organization acme --rights upload --expires 90d
+  longshore token create --user ci --organization acme --rights upload
   longshore token list
   longshore token revoke tok_4kq2v7zj3mxw5hne]]
 end
 
 -- The tokens of the configured database, and its store to be closed.
 local function open(args)
-  local given = {}
-  if args.data then
-    given.data = args.data:sub(1, 1) == "/" and args.data or require("lfs").currentdir() .. "/" .. args.data
-  end
-  local config, err = require("longshore.config").load(args.config, given)
+  local config, err = settings.load(args)
   if not config then return nil, err end
-  -- SQLite would make a database wherever it is told to: not in a wrong folder.
-  local path = config.store.path
-  local there = require("lfs").attributes(args.action == "create" and path:match("^(.*)/") or path, "mode")
-  if config.store.type == "sqlite" and not there then
-    return errors.fail("not_found", ("there is no broker's database at %s; name its place with --data or --config")
-      :format(path))
-  end
+  local ok
+  ok, err = settings.has_database(config, args.action == "create")
+  if not ok then return nil, err end
   local store
   store, err = require("longshore.store").open(config.store)
   if not store then return nil, err end

@@ -26,6 +26,8 @@ local _M = {}
 
 local LOG_BYTES = 65536
 local SHARD_BYTES = 131072
+-- Ends a line that was cut; no escaped key has it.
+local CUT = "\1"
 
 local methods = {}
 local mt = { __index = methods }
@@ -143,7 +145,7 @@ function methods:read_shard(name)
   local text, why = files.read(self:path(name))
   if not text then return nil, why end
   local there = {}
-  for sign, key in text:gmatch("([+-])([^\n]+)\n") do
+  for sign, key in text:gmatch("([+-])([^\n" .. CUT .. "]+)\n") do
     there[key] = sign == "+" or nil
   end
   local keys = {}
@@ -212,10 +214,11 @@ function methods:append(sign, key)
     if not f then return nil, why end
     local size = f:seek("end")
     local line = sign .. escape(key) .. "\n"
-    -- A line that a crash cut must not swallow this one.
+    -- A line that a crash or a full disk cut must not swallow this one, nor take
+    -- another key away: "-ab" of "-abc". The mark makes it no line at all.
     if size > 0 then
       f:seek("set", size - 1)
-      if f:read(1) ~= "\n" then line = "\n" .. line end
+      if f:read(1) ~= "\n" then line = CUT .. "\n" .. line end
       f:seek("end")
     end
     local ok

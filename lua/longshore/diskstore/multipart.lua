@@ -74,14 +74,25 @@ local function drop_older(folder, part)
   end
 end
 
+-- The time that a part is given: now, but later than what the same number has,
+-- or a part that is sent again after the clock was set back would not count.
+local function stamp_of(store, group, number)
+  local now = store.clock.now()
+  for _, name in ipairs(files.list(group) or {}) do
+    local other = blob.parse_name(name)
+    if other and other.number == number and other.modified >= now then now = other.modified + 2e-6 end
+  end
+  return now
+end
+
 -- Makes a checked body a part of its upload: part, or nil and a fault.
 local function add_part(store, op, number, digest, from)
   return uploads.locked(store, op, "shared", function(upload)
     local folder = store.layout:data(upload.id)
     local part = { number = number, size = digest.bytes, md5 = digest.md5, crc32c = digest.crc32c }
-    local name = blob.part_name(part, store.clock.now())
-    part = blob.parse_name(name)
     local group = folder .. "/" .. blob.group(number)
+    local name = blob.part_name(part, stamp_of(store, group, number))
+    part = blob.parse_name(name)
     local ok, why = lfs.mkdir(group)
     if ok and store.durable then ok, why = core.fsync(folder) end
     if not ok and lfs.attributes(group, "mode") ~= "directory" then return nil, fault.from_io(why) end

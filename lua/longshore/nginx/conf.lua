@@ -56,6 +56,9 @@ local function main_lines(host, server)
   end
   lines[#lines + 1] = ("worker_processes %d;"):format(server.workers)
   lines[#lines + 1] = ("pid %s;"):format(_M.quote(host.folder .. "/nginx.pid"))
+  -- A graceful stop waits for bodies on their way, and for connections on which
+  -- nothing was asked yet, not longer than this: who was cut off resumes.
+  lines[#lines + 1] = "worker_shutdown_timeout 5s;"
   local target = host.error_log or "stderr"
   if target ~= "stderr" then target = _M.quote(target) end
   lines[#lines + 1] = ("error_log %s %s;"):format(target, log_levels[server.log_level or "info"])
@@ -72,7 +75,6 @@ local function http_lines(host, server)
     "keepalive_timeout 75s;",
     "keepalive_requests 100000;",
     "large_client_header_buffers 8 16k;",
-    -- Connections on which nothing was asked yet; a graceful stop waits for them.
     "client_header_timeout 15s;",
     "client_body_timeout 60s;",
     "merge_slashes off;",

@@ -158,6 +158,7 @@ local refusals = {
   [414] = { "unsupported", "the path or the query is too long", { status = 414 } },
   [494] = { "invalid", "the headers are too large", { reason = "length" } },
   [497] = { "invalid", "this port speaks https only", { reason = "format" } },
+  [501] = { "unsupported", "this transfer encoding is not supported", { status = 501 } },
 }
 
 --- Gives nginx's own refusals the shape of the service; the handler of the
