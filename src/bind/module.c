@@ -17,6 +17,7 @@ int luaopen_longshore_core(lua_State *L);
   X(signer) \
   X(run) \
   X(seal) \
+  X(jws) \
   X(verifier) \
   X(plan) \
   X(engine)

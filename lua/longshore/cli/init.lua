@@ -29,6 +29,7 @@ _M.commands = {
   { "put", "upload files and folders, in parallel parts, resumable" },
   { "get", "read a file back, in parallel ranges, checked" },
   { "serve", "run a broker and a disk store on this machine" },
+  { "nginx-conf", "print the lines that mount the broker in your nginx" },
   { "presign", "print a presigned URL for a bucket" },
   { "crc32c", "print or check the CRC32C of files" },
   { "token", "create, list and revoke tokens of a broker" },
@@ -45,7 +46,7 @@ local function help()
     "Commands:",
   }
   for _, command in ipairs(_M.commands) do
-    lines[#lines + 1] = ("  %-9s %s"):format(command[1], command[2])
+    lines[#lines + 1] = ("  %-10s %s"):format(command[1], command[2])
   end
   lines[#lines + 1] = [[
 

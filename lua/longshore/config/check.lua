@@ -65,7 +65,7 @@ local kinds = {}
 
 function kinds.string(rule, value, path)
   if type(value) ~= "string" then return wrong_kind(path, "string", value) end
-  if value:find("[%z\r\n]") then return problem(path, "line ends and NUL are not allowed") end
+  if value:find(rule.lines and "%z" or "[%z\r\n]") then return problem(path, "line ends and NUL are not allowed") end
   if value == "" and not rule.empty then return problem(path, "must not be empty") end
   return value
 end

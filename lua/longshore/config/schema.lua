@@ -43,6 +43,14 @@ local function bucket_name(value)
   return nil, ("a bucket name has 3 to 63 of a-z, 0-9, . and -, got %q"):format(value)
 end
 
+-- What nginx's allow takes.
+local function network(value)
+  if value == "all" or value == "unix:" or value:find("^[%d%.]+/?%d*$") or value:find("^[%x:%.]+/?%d*$") then
+    return true
+  end
+  return nil, ("an address or a network such as 10.0.0.0/8 is expected, got %q"):format(value)
+end
+
 local function text(more)
   local rule = { kind = "string", optional = true }
   for key, value in pairs(more or {}) do rule[key] = value end
@@ -103,6 +111,30 @@ local function key_name(value)
   return nil, "a name of letters, digits, -, _ and . is expected"
 end
 
+-- One key of a token's signer: a shared secret, or a public key in PEM.
+local jwt_key = { kind = "table", fields = {
+  kid = text(),
+  algorithm = { kind = "string", required = true, one_of = { "HS256", "RS256", "ES256", "EdDSA" } },
+  secret = text { secret = true },
+  pem = text { lines = true },
+} }
+
+local jwt = { kind = "table", optional = true, fields = {
+  keys = { kind = "list", optional = true, min = 1, each = jwt_key },
+  jwks = text(),                                                              -- a path or a URL
+  algorithms = { kind = "list", optional = true, min = 1, each = { kind = "string",
+    one_of = { "RS256", "ES256", "EdDSA" } } },                               -- of keys from `jwks`
+  ca_file = text(),
+  cache_seconds = seconds(600, 86400),
+  issuer = { kind = "string", required = true },
+  audience = { kind = "string", required = true },
+  skew = { kind = "integer", default = 60, min = 0, max = 600 },
+  user = { kind = "string", default = "sub" },                                -- names of claims
+  organization = { kind = "string", default = "org" },
+  tenant = text(),
+  rights = { kind = "string", default = "scope" },
+} }
+
 _M.rules = { kind = "table", fields = {
   data = { kind = "string", default = "./longshore-data" },
   broker = { kind = "table", fields = {
@@ -114,9 +146,15 @@ _M.rules = { kind = "table", fields = {
     queue_seconds = seconds(30, 3600),
     max_body = size(8 * MiB, 256 * MiB),
     janitor_seconds = { kind = "integer", default = 300, min = 0, max = 86400 },
+    metrics_allow = { kind = "list", default = { "127.0.0.1", "::1" }, each = { kind = "string", check = network } },
+    rate = { kind = "table", optional = true, fields = {                      -- of each token
+      requests = { kind = "integer", required = true, min = 1, max = 1000000000 },
+      seconds = { kind = "integer", default = 60, min = 1, max = 86400 },
+    } },
     tls = tls,
   } },
   store = store_rule(),
+  auth = { kind = "table", fields = { jwt = jwt } },
   diskstore = { kind = "table", fields = {
     enabled = { kind = "boolean", default = true },
     listen = { kind = "string", default = "127.0.0.1:9000", check = address },
@@ -223,6 +261,8 @@ _M.rules = { kind = "table", fields = {
   log = { kind = "table", fields = {
     level = { kind = "string", default = "info", one_of = { "debug", "info", "warn", "error" } },
     access = text(),
+    format = { kind = "string", default = "text", one_of = { "text", "json" } },
+    audit = text(),
   } },
   nginx = { kind = "table", fields = {
     binary = text(),
@@ -327,6 +367,12 @@ function _M.complete(config, absolute)
   if not ok then return nil, err end
   local apart, clash = areas.check(config)
   if not apart then return errors.fail("invalid", clash.message, { field = clash.field }) end
+  local tokens = config.auth.jwt
+  if tokens then
+    for _, key in ipairs { "ca_file", "jwks" } do
+      if tokens[key] and not tokens[key]:find("^%a+://") then tokens[key] = absolute(tokens[key]) end
+    end
+  end
   config.broker.public_url = config.broker.public_url or local_url(config.broker.listen, config.broker.tls)
   return config
 end

@@ -45,6 +45,53 @@ function _M.bearer(tokens)
   end
 end
 
+--- Tokens of two kinds: those that `first` takes for its own (`first:is(token)`) go to it, the others to `second`.
+-- @tparam table first
+-- @tparam table second
+-- @treturn table with `verify(self, token)`
+function _M.either(first, second)
+  local both = {}
+  function both.verify(_, token)
+    return (first:is(token) and first or second):verify(token)
+  end
+  return both
+end
+
+local function actor_error(field, what)
+  error(("actor.%s: %s"):format(field, what), 3)
+end
+
+--- The actor that a host hands in, checked and made whole: one who says "organization" wrongly must not read
+-- another's files. A mistake raises.
+-- @tparam table given `user`, `organization`, `tenant` ("default"), `rights` (a list, or name to true; default read,
+-- upload, delete)
+-- @treturn table actor
+function _M.host_actor(given)
+  if type(given) ~= "table" then error("actor: a table { user =, organization = } expected", 2) end
+  local actor = { via = "host", tenant = "default" }
+  for _, field in ipairs { "user", "organization", "tenant" } do
+    local value = given[field]
+    if value == nil then value = actor[field] end
+    if type(value) ~= "string" or value == "" or #value > 255 or value:find("%c") then
+      actor_error(field, "a text of 1 to 255 characters expected")
+    end
+    actor[field] = value
+  end
+  local rights = given.rights or { "read", "upload", "delete" }
+  if type(rights) ~= "table" then actor_error("rights", "a list of read, upload, delete, admin expected") end
+  actor.rights = {}
+  for key, value in pairs(rights) do
+    local name = type(key) == "number" and value or (value and key)
+    if name then
+      if name ~= "read" and name ~= "upload" and name ~= "delete" and name ~= "admin" then
+        actor_error("rights", ("there is no right %q; there are read, upload, delete, admin"):format(tostring(name)))
+      end
+      actor.rights[name] = true
+    end
+  end
+  return actor
+end
+
 --- Whether an actor has a right; `admin` has them all.
 -- @tparam table actor
 -- @tparam[opt] string right

@@ -8,7 +8,7 @@
 --       modules = { "/usr/lib/nginx/modules/ndk_http_module.so", ... },
 --       lua_path = "/src/lua/?.lua;...", lua_cpath = "/src/build/luajit/?.so",
 --       user = "name group" | nil,        -- only where nginx starts as root
---       error_log = "stderr" (default), access_log = path | "syslog:..." | "/dev/stderr" | "off" (default) }
+--       error_log = "stderr" (default), access_log = path | "syslog:..." | "/dev/stderr" | "none" | "off" (default) }
 --
 -- Room: nginx. No I/O, no ngx: it also runs outside nginx.
 -- @module longshore.nginx.conf
@@ -92,7 +92,7 @@ local function http_lines(host, server)
   local access = host.access_log or "off"
   if access == "off" then
     lines[#lines + 1] = "access_log off;"
-  else
+  elseif access ~= "none" then -- (others of the server's lines say)
     -- The path without its query: presigned URLs carry their signature there.
     lines[#lines + 1] = ("log_format longshore '%s$log_method $log_path $status $body_bytes_sent $request_time "
       .. "$remote_addr $sent_http_x_request_id';"):format(access == "/dev/stderr" and "request " or "$time_iso8601 ")

@@ -2,49 +2,17 @@
 --
 -- Room: nginx. No I/O, no ngx.
 -- @module longshore.nginx.conf_broker
+local blocks = require "longshore.nginx.blocks"
 local conf = require "longshore.nginx.conf"
-local pools = require "longshore.nginx.pools"
-local registry = require "longshore.service.registry"
 
 local _M = {}
-
-local function megabytes(bytes)
-  return ("%.0fk"):format(math.ceil(bytes / 1024))
-end
-
--- A location that matches what a route's path template does.
-local function location_of(path)
-  if not path:find("{", 1, true) then return ("location = %s"):format(path) end
-  local pattern = path:gsub("[%.%-%+%*%?]", "\\%0"):gsub("{[%w_]+}", "[^/]+")
-  return ('location ~ "^%s$"'):format(pattern)
-end
-
--- Bodies of tunnels go to a file, up to the route's limit; nothing is buffered twice.
-local function tunnel_locations(config)
-  local lines = {}
-  for _, route in ipairs(registry.routes(config.services)) do
-    if route.tunnel then
-      lines[#lines + 1] = ("%s {"):format(location_of(route.path))
-      lines[#lines + 1] = ("  client_max_body_size %s;"):format(megabytes(route.max_body))
-      lines[#lines + 1] = "  client_body_in_file_only clean;"
-      lines[#lines + 1] = "  client_body_buffer_size 128k;"
-      lines[#lines + 1] = "  content_by_lua_block { require(\"longshore.nginx\").handle() }"
-      lines[#lines + 1] = "}"
-    end
-  end
-  return lines
-end
 
 --- Renders the broker's nginx.conf.
 -- @tparam table config of longshore.config
 -- @tparam table host see longshore.nginx.conf
 -- @treturn string
 function _M.render(config, host)
-  local broker, of = config.broker, pools.of(config.broker)
   local server = {
-    ("client_max_body_size %s;"):format(megabytes(broker.max_body)),
-    -- The buffer is as large as the largest body: none is written to disk.
-    ("client_body_buffer_size %s;"):format(megabytes(broker.max_body)),
     "error_page 400 403 404 405 408 411 412 413 414 415 416 417 500 501 502 503 504 505 /.longshore-refused;",
     -- These two arrive as 400.
     "error_page 494 /.longshore-refused-494;",
@@ -56,17 +24,21 @@ function _M.render(config, host)
     server[#server + 1] = ("  content_by_lua_block { require(\"longshore.nginx\").refused(%s) }"):format(status)
     server[#server + 1] = "}"
   end
-  for _, line in ipairs(tunnel_locations(config)) do server[#server + 1] = line end
-  server[#server + 1] = "location / {"
-  server[#server + 1] = "  content_by_lua_block { require(\"longshore.nginx\").handle() }"
-  server[#server + 1] = "}"
-  return conf.render(host, {
-    listen = broker.listen, tls = broker.tls, workers = broker.workers, log_level = config.log.level,
-    pools = { of.requests, of.janitor }, body_folder = config.data .. "/spool", server = server,
-    http = {
-      ("init_by_lua_block { require(\"longshore.nginx\").setup { config = %s } }"):format(conf.quote(host.config)),
-      "init_worker_by_lua_block { require(\"longshore.nginx\").start() }",
-    },
+  for _, line in ipairs(blocks.locations(config)) do server[#server + 1] = line end
+  local http = { blocks.init_line(host.config), blocks.init_worker_line() }
+  for _, line in ipairs(blocks.dictionary_lines()) do http[#http + 1] = line end
+  for _, line in ipairs(blocks.log_lines()) do http[#http + 1] = line end
+  local given, logs = {}, blocks.log_targets(config.log, host.access_log)
+  for name, value in pairs(host) do given[name] = value end
+  for _, line in ipairs(logs) do http[#http + 1] = line end
+  if config.log.format == "json" or (host.access_log or "off") == "off" then
+    -- ("off" would silence the lines beside it.)
+    given.access_log = logs[1] and "none" or "off"
+  end
+  return conf.render(given, {
+    listen = config.broker.listen, tls = config.broker.tls, workers = config.broker.workers,
+    log_level = config.log.level, pools = blocks.pools(config.broker), body_folder = config.data .. "/spool",
+    server = server, http = http,
   })
 end
 

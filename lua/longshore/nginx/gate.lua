@@ -14,12 +14,13 @@ local methods = {}
 local mt = { __index = methods }
 
 --- Makes a gate for this nginx worker.
--- @tparam table options pool (name of the thread pool), permits, queue (how many may wait), seconds (how long)
--- @treturn table gate
+-- @tparam table options pool (name of the thread pool), permits, queue (how many may wait), seconds (how long),
+-- advice (the lines of nginx.conf that declare `pool` and enough `vms`)
+-- @treturn table gate; `running` and `waiting` are how many calls do so
 function _M.new(options)
   return setmetatable({
-    pool = options.pool, queue = options.queue, seconds = options.seconds, waiting = 0,
-    permits = assert(semaphore.new(options.permits)),
+    pool = options.pool, queue = options.queue, seconds = options.seconds, waiting = 0, running = 0,
+    advice = options.advice or {}, permits = assert(semaphore.new(options.permits)),
   }, mt)
 end
 
@@ -37,10 +38,22 @@ local function enter(self)
   return true
 end
 
-local function collect(ok, ...)
+-- A line that nginx.conf lacks.
+local function lacks(line, where)
+  return errors.fail("unavailable", ("nginx.conf lacks a line: add `%s` to its %s"):format(line, where),
+    { reason = "setup", retryable = false })
+end
+
+local function collect(self, ok, ...)
   if ok then return ... end
   local why = tostring((...))
-  if why:find("no available Lua vm", 1, true) then return busy("too many requests are being handled") end
+  if why:find("no available Lua vm", 1, true) then
+    -- There are fewer VMs than permits.
+    if self.advice.vms then return lacks(self.advice.vms, "http context") end
+    return busy("too many requests are being handled")
+  elseif why:find("thread pool", 1, true) and why:find("not found", 1, true) and self.advice.pool then
+    return lacks(self.advice.pool, "main context")
+  end
   return errors.fail("internal", why)
 end
 
@@ -63,11 +76,13 @@ function methods:run(module, name, ...)
   local ok, err = enter(self)
   if not ok then return nil, err end
   local permits, timer = self.permits, ngx.thread.spawn(hold)
+  self.running = self.running + 1
   local function leave(called, ...)
+    self.running = self.running - 1
     permits:post(1)
     ngx.thread.kill(timer)
     if not called then error((...), 0) end
-    return collect(...)
+    return collect(self, ...)
   end
   return leave(pcall(ngx.run_worker_thread, self.pool, module, name, ...)) -- luacheck: ignore 143
 end

@@ -8,13 +8,29 @@
 --
 -- As many calls run at once as there are threads; some more wait in a queue,
 -- for some time; who comes then is told to come again (503, Retry-After).
--- `longshore.nginx.conf_broker` writes the rest of the configuration.
+-- `longshore.nginx.blocks` has the other lines that nginx.conf needs, and
+-- `longshore nginx-conf` prints them; an answer names the one that is missing.
+--
+-- Mounted under a prefix, with some of the services, or with the host's own
+-- authentication:
+--
+--     location /uploads/ { content_by_lua_block { require("longshore.nginx").handle {
+--       prefix = "/uploads", services = { "newton" }, actor = { user = "ann", organization = "acme" },
+--     } } }
+--
+-- Two modes. `threads`, the default: what is said above. `inline`: the call runs
+-- in the handler's own coroutine, with a store and a transport of yours that
+-- do not block (see `setup`).
 --
 -- Room: nginx.
 -- @module longshore.nginx
+local auth = require "longshore.http.auth"
+local blocks = require "longshore.nginx.blocks"
 local cors = require "longshore.http.cors"
 local errors = require "longshore.errors"
 local gate = require "longshore.nginx.gate"
+local inline = require "longshore.nginx.inline"
+local metrics = require "longshore.nginx.metrics"
 local registry = require "longshore.service.registry"
 local requests = require "longshore.http.request"
 local router = require "longshore.http.router"
@@ -24,39 +40,58 @@ local pools = require "longshore.nginx.pools"
 local _M = {}
 
 local WORKER = "longshore.nginx.worker"
+-- Seconds between looks at the database; how long one may take; looks between counts of what it holds.
+local WATCH, STALE, COUNT = 5, 20, 6
 
 local state
 
---- Prepares the handlers; call it in init_by_lua.
--- @tparam table options `config`: the path of the configuration file
-function _M.setup(options)
-  local config, err = require("longshore.config").load(options.config)
-  if not config then error(tostring(err), 0) end
-  -- What the worker threads will need: better missed now than at the first request.
+-- What the worker threads will need: better missed now than at the first request.
+local function load_all()
   require "longshore.broker"
   require "longshore.broker.tokens"
   require "longshore.http.transport"
   require "longshore.provider.s3"
   require "longshore.store"
-  local tunnels = {}
-  for _, route in ipairs(registry.routes(config.services)) do
-    if route.tunnel then tunnels[#tunnels + 1] = route end
-  end
+end
+
+--- Prepares the handlers; call it in init_by_lua.
+-- @tparam table options `config`: the path of the configuration file; `inline`: a function, called once in each nginx
+-- worker with the configuration, that returns `{ store = ..., transport = ... }`; store and transport say
+-- `nonblocking = true` (a transport is then a table `{ nonblocking = true, request = function }`)
+function _M.setup(options)
+  local config, err = require("longshore.config").load(options.config)
+  if not config then error(tostring(err), 0) end
+  if options.inline == nil then load_all() end
   state = {
-    path = options.config, broker = config.broker, tunnels = router.new(tunnels), cors = cors.new(config.cors),
+    path = options.config, config = config, broker = config.broker, inline = options.inline,
+    cors = cors.new(config.cors), mounts = {},
   }
 end
 
-local function per_worker()
-  if not state then error("call require('longshore.nginx').setup{config=...} in init_by_lua_block", 0) end
-  if not state.gates then
-    state.gates = {}
-    for kind, pool in pairs(pools.of(state.broker)) do
-      state.gates[kind] = gate.new { pool = pool.name, permits = pool.vms, queue = state.broker.queue,
-        seconds = state.broker.queue_seconds }
-    end
+-- The calls that run somewhere else: in threads, or, inline, here.
+local function open_gates(self)
+  self.gates = {}
+  for kind, pool in pairs(pools.of(self.broker)) do
+    self.gates[kind] = gate.new { pool = pool.name, permits = pool.vms, queue = self.broker.queue,
+      seconds = self.broker.queue_seconds,
+      advice = { pool = blocks.pool_line(pool), vms = blocks.vm_line(self.broker) } }
   end
-  return state
+end
+
+-- The line that nginx.conf lacks, or nil.
+local function missing()
+  if not state then return blocks.init_line(), "http context" end
+  for i, name in ipairs { blocks.dictionary, blocks.counters } do
+    if not ngx.shared[name] then return blocks.dictionary_lines()[i], "http context" end
+  end
+  if not state.started then return blocks.init_worker_line(), "http context" end
+end
+
+local function lacking()
+  local line, where = missing()
+  if not line then return nil end
+  return errors.new("unavailable", ("nginx.conf lacks a line: add `%s` to its %s"):format(line, where),
+    { reason = "setup", retryable = false })
 end
 
 -- nginx's own start and stop are notices as well.
@@ -81,13 +116,34 @@ local function run(self, kind, name, ...)
     for _, line in ipairs(lines) do log_line(line) end
     return result
   end
-  if lines.code == "busy" then return nil, lines end
+  if lines.code == "busy" then
+    metrics.count("longshore_refused_total", "")
+    return nil, lines
+  end
   ngx.log(ngx.ERR, "worker thread: ", (errors.redact(lines.message):gsub("%c", " ")))
+  if lines.reason == "setup" then return nil, lines end
   return errors.fail("internal", "a worker thread failed")
 end
 
-local function collect()
+-- What a location mounts: which services, below which prefix.
+local function mount_for(self, options)
+  local prefix, names = options.prefix or "", options.services
+  local key = names and prefix .. "\n" .. table.concat(names, "\n") or prefix
+  local mount = self.mounts[key]
+  if not mount then
+    local routes, all = {}, nil
+    local services = blocks.services(self.config, names)
+    for _, route in ipairs(registry.routes(services)) do routes[#routes + 1] = route end
+    if not names then all = true end
+    mount = { prefix = prefix, routes = router.new(routes), all = all }
+    self.mounts[key] = mount
+  end
+  return mount
+end
+
+local function collect(prefix)
   local path, query = ngx.var.request_uri:match("^([^?]*)%??(.*)$")
+  if prefix ~= "" and path:sub(1, #prefix) == prefix then path = path:sub(#prefix + 1) end
   local headers = {}
   for name, value in pairs(ngx.req.get_headers(256)) do
     headers[name] = type(value) == "table" and table.concat(value, ", ") or value
@@ -99,22 +155,54 @@ local function collect()
   }
 end
 
+local function text(value)
+  return value and tostring(value) or ""
+end
+
+-- The variables of the structured logs.
+local function fill(vars, about, operation)
+  local actor = about.actor or {}
+  vars.longshore_operation = operation
+  vars.longshore_user, vars.longshore_organization = text(actor.user), text(actor.organization)
+  vars.longshore_tenant, vars.longshore_token = text(actor.tenant), text(actor.token_id or actor.via)
+  if about.changes then
+    vars.longshore_audit = "1"
+    local target = {}
+    for name, value in pairs(about.params or {}) do target[#target + 1] = name .. "=" .. value end
+    table.sort(target)
+    vars.longshore_target = table.concat(target, " "):sub(1, 512)
+  end
+end
+
+-- Tells the logs and the counters.
+local function report(response)
+  local about, vars = response.about or {}, ngx.var
+  local operation = about.operation or "none"
+  ngx.update_time()
+  metrics.request(operation, response.status, ngx.now() - ngx.req.start_time(), tonumber(vars.request_length) or 0,
+    #(response.body or ""))
+  if about.code then metrics.count("longshore_errors_total", metrics.labels { "code", about.code }) end
+  -- A variable that no log of this nginx.conf uses cannot be assigned.
+  if state and not state.unlogged and not pcall(fill, vars, about, operation) then state.unlogged = true end
+end
+
 local function send(response, head)
   ngx.status = response.status
   for name, value in pairs(response.headers) do ngx.header[name] = value end
-  local text = response.body or ""
-  if not head then ngx.header["content-length"] = #text end
+  local body = response.body or ""
+  if not head then ngx.header["content-length"] = #body end
   -- `print` of an empty string would leave the status to nginx's own pages.
   ngx.send_headers()
-  if not head and text ~= "" then ngx.print(text) end
+  if not head and body ~= "" then ngx.print(body) end
   return ngx.eof()
 end
 
 local function refuse(request, err)
   local response, id = service.refuse(request.path, err, request.id)
-  state.cors:decorate(request, response.headers)
+  if state then state.cors:decorate(request, response.headers) end
   log_line { level = response.status >= 500 and "warn" or "info", message = tostring(err),
     fields = { error_id = id, request_id = request.id, status = response.status, path = request.path } }
+  response.about = { operation = "none", code = err.code }
   return response
 end
 
@@ -128,31 +216,41 @@ local function read_body(request)
   request.body_file = { path = path, length = tonumber(ngx.var.content_length) }
 end
 
-local function answer(self, request)
-  local err
-  if self.tunnels:match(request.method, request.path) then
-    local refusal
-    refusal, err = run(self, "requests", "admit", self.path, request)
+local function answer(self, mount, request)
+  local route, why = mount.routes:match(request.method, request.path)
+  if not mount.all and not route and why.reason == "path" then return nil, why end
+  if route and route.tunnel then
+    request.tunnel = true
+    if self.inline then return errors.fail("unsupported", "bodies cannot pass through an inline broker") end
+    local refusal, err = run(self, "requests", "admit", self.path, request)
     if refusal or err then return refusal, err end
   end
   read_body(request)
+  if self.inline then return inline.handle(self, request, log_line) end
   return run(self, "requests", "handle", self.path, request)
 end
 
 --- Handles the current request; the content handler.
--- @tparam[opt] table options `actor`: who asks, where the host has authenticated the request itself
+-- @tparam[opt] table options `prefix`: the beginning of the path that is not the services' ("/uploads"); `services`:
+-- names of those to answer here (default: all that are enabled); `actor`: who asks, where the host has authenticated
+-- the request itself: `{ user =, organization =, tenant =, rights = { "read", "upload", "delete" } }`
 function _M.handle(options)
-  local self = per_worker()
-  local request = collect()
-  request.actor = options and options.actor
-  local response, err = answer(self, request)
+  options = options or {}
+  local request = collect(options.prefix or "")
+  local err, response = lacking(), nil
+  if not err then
+    if options.actor then request.actor = auth.host_actor(options.actor) end
+    response, err = answer(state, mount_for(state, options), request)
+  end
   if not response then response = refuse(request, err or errors.new("internal", "no answer")) end
+  report(response)
   return send(response, request.method == "HEAD")
 end
 
 -- What nginx refuses by itself, by status.
 local refusals = {
   [400] = { "invalid", "the request is malformed", { reason = "format" } },
+  [403] = { "forbidden", "this address may not look here" },
   [408] = { "unsupported", "the request took too long to arrive", { status = 408 } },
   [413] = { "too_large", "the body is larger than is allowed here", { reason = "body" } },
   [414] = { "unsupported", "the path or the query is too long", { status = 414 } },
@@ -175,23 +273,106 @@ function _M.refused(status)
     path = (ngx.var.request_uri or "/"):match("^[^?]*"), id = requests.new_id("req_"),
     headers = { origin = ngx.var.http_origin },
   }
-  return send(refuse(request, err), ngx.req.get_method() == "HEAD")
+  local response = refuse(request, err)
+  report(response)
+  return send(response, ngx.req.get_method() == "HEAD")
 end
 
-local function janitor_turn(premature, self)
-  if premature or self.cleaning then return end
-  self.cleaning = true
-  local ok, err = pcall(run, self, "janitor", "janitor", self.path)
-  self.cleaning = false
-  if not ok then ngx.log(ngx.ERR, "janitor: ", errors.redact(tostring(err))) end
+local function plain(status, message)
+  return send({ status = status, body = message .. "\n",
+    headers = { ["content-type"] = "text/plain", ["cache-control"] = "no-store" } }, ngx.req.get_method() == "HEAD")
 end
 
---- Starts what runs by itself: the janitor, in one of the workers. Call it in
--- init_worker_by_lua.
+--- Whether this nginx worker answers at all: 200, unless nginx.conf lacks a line.
+-- Asks nobody, so that a stalled database does not have nginx restarted.
+function _M.healthz()
+  local err = lacking()
+  if err then return plain(503, err.message) end
+  return plain(200, "ok")
+end
+
+--- Whether requests can be served: 200 when the database answered the last look
+-- at it, 503 with the reason when it did not or has not come back.
+function _M.readyz()
+  local err = lacking()
+  if err then return plain(503, err.message) end
+  if state.inline then return plain(200, "ready") end
+  local dict = ngx.shared[blocks.dictionary]
+  local why, at = dict:get("ready"), dict:get("ready_at")
+  if not at then return plain(503, "the database was not reached yet") end
+  if ngx.now() - at > STALE then
+    return plain(503, ("the database has not answered for %d s"):format(ngx.now() - at))
+  end
+  if why ~= "" then return plain(503, why) end
+  return plain(200, "ready")
+end
+
+--- The counters, as Prometheus reads them.
+function _M.metrics()
+  local err = lacking()
+  if err then return plain(503, err.message) end
+  return send({ status = 200, body = metrics.render(),
+    headers = { ["content-type"] = "text/plain; version=0.0.4; charset=utf-8" } }, ngx.req.get_method() == "HEAD")
+end
+
+-- One turn of something that repeats itself and must not overtake itself.
+local function guarded(name, fn)
+  local running = false
+  return function(premature, ...)
+    if premature or running then return end
+    running = true
+    local ok, err = pcall(fn, ...)
+    running = false
+    if not ok then ngx.log(ngx.ERR, name, ": ", errors.redact(tostring(err))) end
+  end
+end
+
+local janitor_turn = guarded("janitor", function(self)
+  run(self, "janitor", "janitor", self.path)
+end)
+
+local looks = 0
+local watch_turn = guarded("watch", function(self)
+  looks = looks + 1
+  local found, err = run(self, "watch", "watch", self.path, looks % COUNT == 1)
+  local dict = ngx.shared[blocks.dictionary]
+  local why = not found and tostring(err) or not found.ready and found.why or ""
+  dict:set("ready", why)
+  dict:set("ready_at", ngx.now())
+  metrics.set("longshore_ready", "", why == "" and 1 or 0)
+  for family, label in pairs { uploads = "state", cleanups = "kind" } do
+    for name, count in pairs(found and found[family] or {}) do
+      metrics.set("longshore_" .. family, metrics.labels { label, name }, count)
+    end
+  end
+end)
+
+-- How many calls run and wait in this nginx worker.
+local function measure(premature, self)
+  if premature then return end
+  for kind, one in pairs(self.gates) do
+    for _, what in ipairs { "running", "waiting" } do
+      metrics.set("longshore_calls", metrics.labels { "pool", kind, "worker", ngx.worker.id(), "state", what },
+        one[what])
+    end
+  end
+end
+
+--- Starts what runs by itself: the janitor and the watch, in one of the workers.
+-- Call it in init_worker_by_lua.
 function _M.start()
-  local self = per_worker()
-  if ngx.worker.id() ~= 0 or self.broker.janitor_seconds == 0 then return end
-  assert(ngx.timer.every(self.broker.janitor_seconds, janitor_turn, self))
+  if not state then return end
+  state.started = true
+  if state.inline then return end
+  open_gates(state)
+  if not ngx.shared[blocks.dictionary] then return end
+  assert(ngx.timer.every(1, measure, state))
+  if ngx.worker.id() ~= 0 then return end
+  assert(ngx.timer.at(0, watch_turn, state))
+  assert(ngx.timer.every(WATCH, watch_turn, state))
+  if state.broker.janitor_seconds > 0 then
+    assert(ngx.timer.every(state.broker.janitor_seconds, janitor_turn, state))
+  end
 end
 
 return _M

@@ -3,19 +3,24 @@
 -- A Lua VM is taken when a call is queued, so the number of outstanding calls
 -- (the handler's permits) bounds the number of VMs and with it of database
 -- connections. The janitor has a pool and a VM of its own: a busy hour must not
--- keep it from its work, nor it the requests from theirs.
+-- keep it from its work, nor it the requests from theirs. So has the watch, which
+-- looks every few seconds whether the database answers, for /readyz and /metrics.
 --
 -- Room: nginx. No I/O, no ngx.
 -- @module longshore.nginx.pools
 local _M = {}
 
+--- The pools, in the order in which nginx.conf has them.
+_M.kinds = { "requests", "janitor", "watch" }
+
 --- The pools of a configuration.
 -- @tparam table broker `config.broker`
--- @treturn table `requests` and `janitor`: `{name=, threads=, max_queue=, vms=}`
+-- @treturn table `requests`, `janitor` and `watch`: `{name=, threads=, max_queue=, vms=}`
 function _M.of(broker)
   return {
     requests = { name = "longshore", threads = broker.threads, max_queue = 65536, vms = broker.threads },
     janitor = { name = "longshore_janitor", threads = 1, max_queue = 64, vms = 1 },
+    watch = { name = "longshore_watch", threads = 1, max_queue = 64, vms = 1 },
   }
 end
 

@@ -2,11 +2,15 @@
 -- the first call and kept.
 --
 -- Everything goes in and comes out as data. There is no ngx.log here, so what
--- is to be logged comes back with the answer.
+-- is to be logged comes back with the answer; what is counted goes into the
+-- shared dictionary at once.
 --
 -- Room: nginx.
 -- @module longshore.nginx.worker
+local clock = require "longshore.clock"
 local errors = require "longshore.errors"
+local shared = require "longshore.nginx.shared"
+local metrics = require "longshore.nginx.metrics"
 local service = require "longshore.service"
 
 local _M = {}
@@ -29,10 +33,26 @@ local function app_for(path)
   if app then return app end
   local config, err = require("longshore.config").load(path)
   if not config then return nil, err end
-  app, err = service.new(config, { log = log })
+  local parts = shared.parts(config, clock.system)
+  parts.log, parts.request_id = log, function() return request_id end
+  app, err = service.new(config, parts)
   if not app then return nil, err end
   apps[path] = app
   return app
+end
+
+-- A body that nginx wrote to a file because it was not told to keep it in
+-- memory (client_body_buffer_size) is read here, where waiting for the disk
+-- harms nobody. Tunnels read their files themselves.
+local function take_body(request, app)
+  local file = request.body_file
+  if not file or request.tunnel then return end
+  local f = io.open(file.path, "rb")
+  if not f then return end
+  local limit = app.config.broker.max_body
+  local text = f:read(limit + 1) or ""
+  f:close()
+  if #text <= limit then request.body, request.body_file = text, nil end
 end
 
 -- Calls a method of the application; its result, and what was logged.
@@ -41,12 +61,14 @@ local function call(path, request, method)
   local app, err = app_for(path)
   local response
   if app then
+    take_body(request, app)
     response = app[method](app, request)
   else
     err = errors.from(err)
     log("error", "the application could not be started: " .. tostring(err), { field = err.field })
     response = service.refuse(request.path, errors.new("unavailable", "the service is not ready"), request.id)
   end
+  request_id = nil
   return response or false, lines
 end
 
@@ -83,6 +105,9 @@ function _M.janitor(path)
       if type(count) == "number" then
         counts[name] = count
         busy = busy or (count > 0 and name ~= "pending")
+        if count > 0 and name ~= "pending" then
+          metrics.count("longshore_janitor_total", metrics.labels { "what", name }, count)
+        end
       end
     end
     log(busy and "info" or "debug", "janitor", counts)
@@ -90,6 +115,28 @@ function _M.janitor(path)
     log("error", "janitor: " .. tostring(errors.from(err)))
   end
   return report or false, lines
+end
+
+-- A token that nobody has: asking for it asks the database.
+local NOBODY = "tok_aaaaaaaaaaaaaaaa"
+
+--- Whether the database answers; with `counts`, what it holds as well.
+-- @tparam string path
+-- @tparam boolean counts
+-- @treturn table `ready` (boolean), `why`, `uploads` and `cleanups` (state or kind to number)
+-- @treturn table list of log lines
+function _M.watch(path, counts)
+  lines, request_id = {}, nil
+  local app, err = app_for(path)
+  if not app then return { ready = false, why = tostring(errors.from(err)) }, lines end
+  local store = app.store
+  local token, why = store:token(NOBODY)
+  if not token and why.code ~= "not_found" then return { ready = false, why = tostring(why) }, lines end
+  local report = { ready = true }
+  if counts then
+    report.uploads, report.cleanups = store:count_uploads(), store:count_cleanups()
+  end
+  return report, lines
 end
 
 return _M

@@ -23,6 +23,7 @@ local requests = require "longshore.http.request"
 local responses = require "longshore.http.response"
 local router = require "longshore.http.router"
 local status = require "longshore.service.status"
+local watch = require "longshore.service.watch"
 
 local _M = {}
 local methods = {}
@@ -34,15 +35,19 @@ local function is_loopback(endpoint)
   return host == "localhost" or host == "[::1]" or host:find("^127%.") ~= nil
 end
 
-local function build_providers(config, clock)
+local function build_providers(config, clock, parts)
   local s3 = require "longshore.provider.s3"
-  local transport = require "longshore.http.transport"
   local providers, transports = {}, {}
   for name, bucket in pairs(config.buckets) do
-    local proxy = is_loopback(bucket.endpoint) and "" or nil
-    local kind = (bucket.ca_file or "") .. (proxy and "|direct" or "|proxy")
-    transports[kind] = transports[kind] or transport.new { ca_file = bucket.ca_file, proxy = proxy }
-    local options = { name = name, transport = transports[kind], clock = clock }
+    local transport = parts.transport
+    if not transport then
+      local proxy = is_loopback(bucket.endpoint) and "" or nil
+      local kind = (bucket.ca_file or "") .. (proxy and "|direct" or "|proxy")
+      transports[kind] = transports[kind]
+        or require("longshore.http.transport").new { ca_file = bucket.ca_file, proxy = proxy }
+      transport = transports[kind]
+    end
+    local options = { name = name, transport = watch.transport(transport, name, parts), clock = clock }
     for key, value in pairs(bucket) do options[key] = value end
     options.ca_file = nil
     local provider, err = s3.new(options)
@@ -72,11 +77,16 @@ end
 -- @treturn boolean|nil
 -- @treturn table err names the key
 function _M.check(config)
-  local providers, err = build_providers(config)
+  local providers, err = build_providers(config, nil, {})
   if not providers then return nil, err end
   local policy
   policy, err = build_policy(config)
   if not policy then return nil, err end
+  if config.auth.jwt then
+    local jwt
+    jwt, err = require("longshore.http.jwt").new(config.auth.jwt, { clock = require("longshore.clock").system })
+    if not jwt then return nil, err end
+  end
   return true
 end
 
@@ -89,7 +99,7 @@ local function build(config, parts)
     if not store then return nil, err end
   end
   if not providers then
-    providers, err = build_providers(config, clock)
+    providers, err = build_providers(config, clock, parts)
     if not providers then return nil, err end
   end
   local policy = parts.policy
@@ -98,10 +108,19 @@ local function build(config, parts)
     if not policy then return nil, err end
   end
   local broker = require("longshore.broker").new {
-    store = store, providers = providers, policy = policy, clock = clock, log = parts.log,
+    store = store, providers = providers, policy = watch.policy(policy, parts), clock = clock, log = parts.log,
     options = config.broker_options,
   }
   local tokens = parts.tokens or require("longshore.broker.tokens").new { store = store, clock = clock }
+  if config.auth and config.auth.jwt and not parts.tokens then
+    local jwt
+    jwt, err = require("longshore.http.jwt").new(config.auth.jwt, {
+      clock = clock, cache = parts.cache, log = parts.log,
+      transport = parts.transport or require("longshore.http.transport").new { ca_file = config.auth.jwt.ca_file },
+    })
+    if not jwt then return nil, err end
+    tokens = auth.either(jwt, tokens)
+  end
   return { store = store, broker = broker, tokens = tokens }
 end
 
@@ -116,7 +135,9 @@ end
 --- Builds an application.
 -- @tparam table config of longshore.config
 -- @tparam[opt] table parts what to use instead of building it: `broker` and `tokens`, or `store`, `providers`,
--- `policy`, `clock`; `log` is `function(level, message, fields)`
+-- `policy`, `clock`, `transport` (for all buckets); `log` is `function(level, message, fields)`, `observe` (see
+-- longshore.service.watch), `request_id` a function that names the request being handled, `limit(actor)` a limiter of
+-- longshore.http.limit, `cache` keeps what was fetched (see longshore.http.jwks)
 -- @treturn table app
 -- @treturn[2] nil
 -- @treturn[2] table err
@@ -134,6 +155,7 @@ function _M.new(config, parts)
     router = build_router(config),
     cors = cors.new(config.cors),
     authenticate = auth.bearer(built.tokens),
+    limit = parts.limit,
     log = parts.log or function() end,
   }, mt)
 end
@@ -175,15 +197,18 @@ end
 local function open(self, request)
   local route, params = self.router:match(request.method, request.path)
   if not route then return nil, params end
+  request.about = { operation = route.name, params = params, changes = route.auth and route.right ~= "read" or nil }
   local ctx = { request = request, route = route, params = params, settings = route.settings,
     broker = self.broker, log = self.log, data = self.config.data }
   if route.auth then
     local actor, err = self.authenticate(request, route.service.token)
     if not actor then return nil, err end
-    local allowed
-    allowed, err = auth.allow(actor, route.right)
-    if not allowed then return nil, err end
     ctx.actor = actor
+    request.about.actor = actor
+    local allowed = true
+    if self.limit then allowed, err = self.limit(actor) end
+    if allowed then allowed, err = auth.allow(actor, route.right) end
+    if not allowed then return nil, err end
     if route.service.admit then
       allowed, err = route.service.admit(ctx)
       if not allowed then return nil, err end
@@ -231,10 +256,14 @@ local function guarded(self, request, step)
   end
   if not response and err then
     local id
-    response, id = _M.refuse(request.path, errors.from(err), request.id, self.config.services)
-    log_error(self, request, response, errors.from(err), id)
+    err = errors.from(err)
+    response, id = _M.refuse(request.path, err, request.id, self.config.services)
+    log_error(self, request, response, err, id)
   end
   if response then
+    -- For the host's logs and counters: the operation, who asked, and whether it changes anything.
+    response.about = request.about
+    if response.about then response.about.code = err and err.code or nil end
     response.headers["x-request-id"] = request.id
     self.cors:decorate(request, response.headers)
     if request.method == "HEAD" then

@@ -43,7 +43,7 @@ function _M.reader(name, options)
     if line == "" then return end
     local level, text = read_error(line)
     if not level then
-      local request = line:match("^request (.*)$")
+      local request = line:match("^request (.*)$") or line:match("^{.*}$") -- the text or the JSON form
       level, text = request and "info" or "error", request or line:gsub(", client: .*$", "")
     end
     if level == "debug" and not options.debug then return end
