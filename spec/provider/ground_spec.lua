@@ -244,7 +244,8 @@ describe("longshore.provider.profiles", function()
       lists_crc32c = "boolean", checksum_mode = "boolean", checksum_kinds = "table", post_policy = "boolean",
       conditional_put = "boolean", conditional_complete = "boolean", location_constraint = "boolean",
         lifecycle_abort = "boolean",
-      bucket_cors = "boolean", complete_repeats = "boolean", sessions = "boolean", encryption = "table", uploads_encoded = "boolean",
+      bucket_cors = "boolean", complete_repeats = "boolean", sessions = "boolean", encryption = "table",
+      uploads_encoded = "boolean",
         region = "string",
         title = "string", api = "string",
         name = "string" }
