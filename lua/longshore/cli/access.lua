@@ -7,7 +7,7 @@ local common = require "longshore.cli.common"
 local _M = {}
 
 --- The services that have a client driver (`longshore.service.NAME.client`).
-_M.services = { "newton", "geolens" }
+_M.services = { "newton", "geolens", "cognite" }
 
 --- Adds --token, --token-file, --service.
 -- @tparam table parser

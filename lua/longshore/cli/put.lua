@@ -61,6 +61,11 @@ function _M.configure(parser)
     parser:option("--visibility"):argname("WORD")
       :description "Of a new dataset: private (default), restricted, internal, public."
   )
+  parser:group("Files of a project (--service cognite)",
+    parser:option("--external-id"):argname("ID"):description "The (one) file's own id in the project.",
+    parser:flag("--overwrite"):description "Replace the file of that id; without it, a file of that id is an error.",
+    parser:option("--directory"):argname("PATH"):description "The directory that the project shows the file in."
+  )
   local bucket_options = bucket.configure(parser)
   bucket_options[#bucket_options + 1] = parser:option("--part-size"):argname("SIZE"):convert(common.size)
     :description "Size of a part (default 16MiB, more where the file is very large)."
@@ -119,6 +124,9 @@ local function driver_of(url, args)
   if args.service ~= "geolens" or url:match("^[sS]3://") then
     refuse(args, { "dataset", "title", "visibility" }, "is for --service geolens")
   end
+  if args.service ~= "cognite" or url:match("^[sS]3://") then
+    refuse(args, { "external-id", "overwrite", "directory" }, "is for --service cognite")
+  end
   if url:match("^[sS]3://") then
     refuse(args, { "token", "token-file" },
       "is for brokers; a bucket needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
@@ -130,9 +138,11 @@ local function driver_of(url, args)
   if not url:match("^[hH][tT][tT][pP][sS]?://") then
     common.usage(("the last argument says where to: http://..., https://... or s3://..., not %q"):format(url))
   end
-  refuse(args, { "endpoint", "region", "profile", "path-style", "part-size", "threshold", "no-clobber", "metadata" },
+  refuse(args, { "endpoint", "region", "profile", "path-style", "part-size", "threshold", "no-clobber" },
     "is for buckets (s3://...)")
-  return access.driver(url, args, { dataset = args.dataset, title = args.title, visibility = args.visibility })
+  if args.service ~= "cognite" then refuse(args, { "metadata" }, "is for buckets (s3://...) and --service cognite") end
+  return access.driver(url, args, { dataset = args.dataset, title = args.title, visibility = args.visibility,
+    external_id = args.external_id, overwrite = args.overwrite, directory = args.directory })
 end
 
 local function items_of(args, paths)
@@ -140,6 +150,7 @@ local function items_of(args, paths)
     if path == "-" then common.usage "standard input cannot be uploaded; write it to a file first" end
   end
   local items = sources.expand(paths)
+  if args.external_id and #items ~= 1 then common.usage "--external-id is for one file" end
   if args.name then
     if #items ~= 1 then common.usage "--name is for one file" end
     items[1].name = args.name

@@ -50,10 +50,12 @@
 -- * `parts`: {number, offset, length, url=?, headers=?, method=?, expires_at=?}:
 --   what is to be sent (on resume: what the service lacks);
 -- * `part_size`, `integrity` (`"crc32c"` or nil), `resumed`, `completed` (the
---   result, when there is nothing left to do), `notes`;
+--   result, when there is nothing left to do), `notes`, `ordered` (this one's
+--   parts go one after another);
 -- * `have`: on resume, what the service has: {[number] = {offset, length,
 --   token=?, crc32c=?}}. Without a token the service completes by itself;
--- * `state`: plain data for the journal, without URLs and secrets; nil when the
+-- * `state`: plain data for the journal, without secrets, and without URLs but the
+--   one of a resumable session, which nothing else can find again; nil when the
 --   upload cannot be resumed (a single PUT).
 --
 -- Capabilities:

@@ -167,7 +167,7 @@ local function worker(self)
       upload:sending(part, task)
       upload:sent(part, task, self.loop:await(task))
       -- The next part of an ordered upload is free now, for anybody.
-      if self.driver.capabilities.ordered then self.loop:notify(self.work) end
+      if upload:ordered() then self.loop:notify(self.work) end
     else
       self.loop:wait(self.work)
     end

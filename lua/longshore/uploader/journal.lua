@@ -11,7 +11,9 @@
 --
 -- A line is in the kernel's hands when the call returns, so that kill -9 loses
 -- none; it is forced to the disk when a session begins and then at most once a
--- second. No URL, token of the service or secret is written.
+-- second. No token or secret of the service is written, and no URL but the one of
+-- a resumable session, which is all that it can be resumed by; so the file is its
+-- owner's alone.
 --
 -- A lock (a byte range of `FOLDER/locks`, which dies with the process) keeps
 -- two processes from resuming one upload at once.
@@ -237,6 +239,9 @@ local function append(self, record, sync)
   if self.broken then return end
   local file, why = self.file, nil
   if not file then
+    -- A lock's file is made with the mode 0600, whatever the umask.
+    local private = core.lock_file(self.file_path, "exclusive")
+    if private then private:close() end
     file, why = io.open(self.file_path, "ab")
     self.file = file
     -- A torn last line must not swallow the next one.

@@ -51,9 +51,14 @@ end
 ---------------------------------------------------------------------------
 -- parts, as the workers see them
 
+--- Whether parts go one after another: always with this driver, or in this session.
+function methods:ordered()
+  return self.driver.capabilities.ordered or self.session.ordered == true
+end
+
 --- The next part to send, or nil when there is none now.
 function methods:next_part()
-  if self.failed or (self.driver.capabilities.ordered and next(self.tasks)) then return nil end
+  if self.failed or (next(self.tasks) and self:ordered()) then return nil end
   local part = self.queue[self.head]
   if part then self.head = self.head + 1 end
   return part
