@@ -249,8 +249,18 @@ static bool deliver(struct connection *c, struct way *w, double t)
       want = (size_t)w->budget;
     }
     n = send(w->to, k->data + k->done, want, MSG_NOSIGNAL);
-    if(n < 0)
-      return errno == EAGAIN || errno == EWOULDBLOCK;
+    if(n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+      return true;
+    if(n < 0) {
+      /* The server hung up; what it said before is still to be delivered. */
+      if(!up)
+        return false;
+      drop_way(w);
+      w->last = NULL;
+      w->ack_last = NULL;
+      w->ended = w->closed = true;
+      return true;
+    }
     if(c->slow && up)
       w->budget -= (double)n;
     if(up)
@@ -282,7 +292,7 @@ static void turn(struct connection *c, double t)
     return;
   }
   if(!deliver(c, &c->up, t) || !deliver(c, &c->down, t) ||
-     (c->up.closed && c->down.closed))
+     c->down.closed)
     drop(c, false);
 }
 

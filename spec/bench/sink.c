@@ -1,7 +1,7 @@
 /* A discarding object store for benchmarks: takes uploads, keeps nothing.
  *
  *   sink --address A --port P [--tls-port T --cert PEM --key PEM]
- *        [--hash] [--md5] [--drop]
+ *        [--hash] [--md5] [--drop] [--busy N]
  *
  * One thread per connection, HTTP/1.1. It answers as much of S3 as uploading
  * clients ask for: PUT of objects and parts, create and complete of multipart
@@ -10,6 +10,7 @@
  * only) the kernel throws them away, without a copy to this process.
  *
  *   --hash   answers each PUT with x-sha256: of its body (a verifying run)
+ *   --busy   more than N uploads at once are refused: 503 SlowDown, early
  *   --md5    ETags are the MD5 of the body (clients that check it)
  *   GET /_count   "requests bytes connections" since the start or GET /_reset
  */
@@ -38,6 +39,8 @@
 #define BODY_BUFFER 262144
 
 static bool want_hash, want_md5, want_drop;
+static unsigned busy_above;
+static _Atomic unsigned puts_under_way;
 static _Atomic unsigned long long requests, bytes, connections;
 static _Atomic unsigned long next_upload = 1;
 
@@ -359,10 +362,33 @@ static bool finish_get(struct conn *c, const char *key, const char *query,
     answer(c, "501 Not Implemented", "", "", false);
 }
 
+/* The body of the request; `size` of what is stored of it. */
+static bool take_body(struct conn *c, const char *head,
+                      unsigned long long *size)
+{
+  char value[256];
+
+  if(header(head, "Expect", value, sizeof(value)) &&
+     !put(c, "HTTP/1.1 100 Continue\r\n\r\n", 25))
+    return false;
+  if(header(head, "Transfer-Encoding", value, sizeof(value))) {
+    if(!drain_chunked(c))
+      return false;
+  }
+  else if(header(head, "Content-Length", value, sizeof(value))) {
+    *size = strtoull(value, NULL, 10);
+    if(!drain(c, *size))
+      return false;
+  }
+  if(header(head, "x-amz-decoded-content-length", value, sizeof(value)))
+    *size = strtoull(value, NULL, 10);
+  return true;
+}
+
 static bool serve_request(struct conn *c)
 {
   char head[HEAD_MAX + 1];
-  char method[16], target[8192], value[256];
+  char method[16], target[8192];
   char *query;
   char *end;
   unsigned long long size = 0;
@@ -394,16 +420,17 @@ static bool serve_request(struct conn *c)
     ok = EVP_DigestInit_ex(c->sha256, EVP_sha256(), NULL);
   if(want_md5)
     ok = ok && EVP_DigestInit_ex(c->md5, EVP_md5(), NULL);
-  if(header(head, "Expect", value, sizeof(value)))
-    ok = ok && put(c, "HTTP/1.1 100 Continue\r\n\r\n", 25);
-  if(header(head, "Transfer-Encoding", value, sizeof(value)))
-    ok = ok && drain_chunked(c);
-  else if(header(head, "Content-Length", value, sizeof(value))) {
-    size = strtoull(value, NULL, 10);
-    ok = ok && drain(c, size);
+  if(!strcmp(method, "PUT") &&
+     atomic_fetch_add(&puts_under_way, 1) >= busy_above && busy_above) {
+    atomic_fetch_sub(&puts_under_way, 1);
+    answer(c, "503 Slow Down", "Connection: close\r\n",
+           "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code></Error>",
+           false);
+    return false;
   }
-  if(header(head, "x-amz-decoded-content-length", value, sizeof(value)))
-    size = strtoull(value, NULL, 10);
+  ok = take_body(c, head, &size) && ok;
+  if(!strcmp(method, "PUT"))
+    atomic_fetch_sub(&puts_under_way, 1);
   if(!ok)
     return false;
   if(!strcmp(method, "PUT"))
@@ -510,6 +537,8 @@ int main(int argc, char **argv)
       want_md5 = true;
     else if(!strcmp(argv[i], "--drop"))
       want_drop = true;
+    else if(!strcmp(argv[i], "--busy"))
+      busy_above = (unsigned)atoi(value), i++;
     else if(!strcmp(argv[i], "--address"))
       address = value, i++;
     else if(!strcmp(argv[i], "--port"))

@@ -22,7 +22,7 @@
 #define LST_RECEIVE_BUFFER 65536     /* libcurl's, per connection */
 #define LST_SALVAGE 65536            /* most bytes read from a dead socket */
 #define LST_UNREAD_MAX 1024          /* no new jobs above so many unread events */
-#define LST_TICK 0.1                 /* seconds between looks at the counters */
+#define LST_TICK 0.05                /* seconds between looks at the counters */
 
 enum lst_state { LST_QUEUED, LST_ACTIVE, LST_FINISHED };
 

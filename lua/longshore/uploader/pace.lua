@@ -28,14 +28,14 @@ end
 
 --- Makes a pace.
 -- @tparam[opt] table options `max` (32), `start` (4), `epoch`: seconds of one
--- measurement (0.3), `probe`: seconds until more are tried again (5)
+-- measurement (0.25), `probe`: seconds until more are tried again (5)
 -- @treturn pace
 function _M.new(options)
   options = options or {}
   local self = {
     max = number(options, "max", 32, 1),
     limit = number(options, "start", 4, 1),
-    epoch = number(options, "epoch", 0.3, 0.01),
+    epoch = number(options, "epoch", 0.25, 0.01),
     probe = number(options, "probe", 5, 0.1),
     phase = "grow",
     doubts = 0,      -- measurements in a row that showed no gain
@@ -152,6 +152,11 @@ function methods:observe(now, bytes, active)
   self.last = now
   self.bytes = self.bytes + bytes
   local passed = now - self.began
+  -- A great gain is seen early; that there is none takes a full measurement.
+  if self.phase == "grow" and self.held and passed >= self.epoch * 0.5 and self.limit > self.good
+    and self.bytes / passed > self.held * 1.4 then
+    return judge.grow(self, self.bytes / passed, now)
+  end
   if passed < self.epoch then return end
   -- New connections need time to become fast: the first measurement after a
   -- rise does not count.
