@@ -151,6 +151,12 @@ $(BUILD)/fuzz/fuzz_%: spec/c/fuzz_%.c $(FUZZ_OBJ)
 fuzz: $(FUZZERS)
 	@spec/tools/fuzz.sh $(FUZZ_SECONDS) $^
 
+## bench-transfer: uploads against curl, aws-cli, rclone, s3cmd, and on links
+bench-transfer:
+	@spec/tools/deps.sh run bench
+	@$(MAKE) all
+	@spec/tools/bench.sh transfer
+
 ## lint: luacheck, the layers, and the compilers' warnings
 lint:
 	@spec/tools/lint.sh

@@ -3,13 +3,14 @@
  *
  *   link --listen A:P --target A:P --delay MS [--jitter MS] [--window BYTES]
  *        [--stall-every N] [--reset-every N] [--slow-every N --slow-rate B/s]
+ *        [--accident-within BYTES]
  *
  * Bytes arrive at the other side MS (plus 0..jitter) later, in order; a
  * connection has at most --window bytes under way until they are
  * acknowledged, so that it carries window / (2 x delay) bytes a second, as a
  * TCP connection over a long path does. The first bytes of a connection take
  * one round trip more. Accidents happen to every N-th connection, once it has
- * carried between 0 and 8 MiB: it stalls (forwards nothing any more, but stays
+ * carried between 0 and 8 MiB (or --accident-within): it stalls (forwards nothing any more, but stays
  * open), is reset, or carries only --slow-rate from its beginning.
  *
  * Bandwidth is not its business: tc tbf limits that (see links.lua).
@@ -37,6 +38,7 @@ static double delay, jitter, slow_rate;
 static size_t window = 1 << 20;
 static unsigned stall_every, reset_every, slow_every;
 static unsigned accepted;
+static int accident_within = 8 << 20;
 
 static double now(void)
 {
@@ -159,7 +161,7 @@ static void begin(int listener, const struct sockaddr_in *target)
   c->stalls = stall_every && accepted % stall_every == 0;
   c->resets = reset_every && accepted % reset_every == 0;
   c->slow = slow_every && accepted % slow_every == 0;
-  c->accident_at = (unsigned long long)(rand() % (8 << 20));
+  c->accident_at = (unsigned long long)(rand() % accident_within);
   c->up.budget_at = now();
 }
 
@@ -319,6 +321,8 @@ int main(int argc, char **argv)
       stall_every = (unsigned)atoi(v);
     else if(!strcmp(argv[i], "--reset-every"))
       reset_every = (unsigned)atoi(v);
+    else if(!strcmp(argv[i], "--accident-within"))
+      accident_within = atoi(v);
     else if(!strcmp(argv[i], "--slow-every"))
       slow_every = (unsigned)atoi(v);
     else if(!strcmp(argv[i], "--slow-rate"))

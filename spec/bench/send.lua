@@ -5,7 +5,7 @@ local core = require "longshore.core"
 local s3 = require "longshore.uploader.s3"
 local uploader = require "longshore.uploader"
 
-local endpoint, path, part_size, parallel, stall, ca_file = (unpack or table.unpack)(arg)
+local endpoint, path, part_size, parallel, stall, ca_file = arg[1], arg[2], arg[3], arg[4], arg[5], arg[6]
 local retries = 0
 local up = assert(uploader.new {
   driver = assert(s3.new { url = "s3://bench/up", endpoint = endpoint, region = "us-east-1",

@@ -1,5 +1,5 @@
 -- The benchmark's uploader: a file in parts over one engine, nothing else.
---   upload.lua URL FILE PART_SIZE CONNECTIONS THREADS BUFFER CHECKSUM [CA_FILE [verify]]
+--   upload.lua URL FILE PART_SIZE CONNECTIONS THREADS BUFFER (0: default) CHECKSUM [CA_FILE [verify]]
 -- Prints "parts crc32c peak_rss_kib". With `verify` each part's x-sha256, as
 -- the sink computed it, goes to stdout as "offset length sha256".
 local core = require "longshore.core"
@@ -9,7 +9,8 @@ local url, path, part, connections, threads, buffer, checksum, ca_file, verify =
 part = tonumber(part)
 local stat = assert(core.file_stat(path))
 local engine = assert(core.engine {
-  connections = tonumber(connections), threads = tonumber(threads), buffer = tonumber(buffer),
+  connections = tonumber(connections), threads = tonumber(threads),
+  buffer = tonumber(buffer) > 0 and tonumber(buffer) or nil,
   ca_file = ca_file ~= "" and ca_file or nil, proxy = "",
 })
 

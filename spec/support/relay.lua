@@ -19,18 +19,19 @@ local _M = {}
 local methods = {}
 local mt = { __index = methods }
 
---- Makes a private CA and a certificate of it in a folder.
+--- Makes a private CA and a certificate of it in a folder; `more` are further
+-- names for it ("IP:10.0.0.1").
 -- @return paths: ca, cert, key
-function _M.certificate(dir)
-  local q = support.quote
-  local code, out = support.run(("cd %s && "):format(q(dir)) .. [[
+function _M.certificate(dir, more)
+  local script = [[
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem \
       -days 2 -subj '/CN=longshore spec CA' 2>/dev/null &&
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out csr.pem \
       -subj '/CN=127.0.0.1' 2>/dev/null &&
-    printf 'subjectAltName=IP:127.0.0.1,DNS:localhost\n' > ext &&
+    echo 'subjectAltName=IP:127.0.0.1,DNS:localhost,MORE' | sed 's/,$//' > ext &&
     openssl x509 -req -in csr.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext \
-      -out cert.pem 2>/dev/null]])
+      -out cert.pem 2>/dev/null]]
+  local code, out = support.run("cd " .. support.quote(dir) .. " && " .. script:gsub("MORE", more or ""))
   assert(code == 0, out)
   return dir .. "/ca.pem", dir .. "/cert.pem", dir .. "/key.pem"
 end

@@ -51,6 +51,19 @@ static ls_code check_options(const lst_options *o)
   return LS_OK;
 }
 
+/* Libcurl allocates and frees its buffers for every request. With glibc's
+ * first settings the heap would shrink and grow again each time, and the
+ * kernel hand out fresh pages; it stops that by itself once a block as large
+ * as all of them has come and gone. */
+static void keep_heap(const lst_options *o)
+{
+  /* Volatile, for a compiler would do without both. */
+  void *volatile block =
+    malloc(o->connections * (o->buffer + LST_RECEIVE_BUFFER));
+
+  free(block);
+}
+
 ls_code lst_engine_new(const lst_options *o, lst_engine **out)
 {
   lst_engine *e;
@@ -85,6 +98,7 @@ ls_code lst_engine_new(const lst_options *o, lst_engine **out)
   e->loops = calloc(o->threads, sizeof(*e->loops));
   if(!e->hash || !e->progress || !e->loops)
     code = LS_ENOMEM;
+  keep_heap(o);
   for(i = 0; code == LS_OK && i < o->threads; i++)
     code = lst_loop_init(&e->loops[i], e, i);
   if(code != LS_OK) {

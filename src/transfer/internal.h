@@ -105,6 +105,12 @@ struct lst_slot {
   char why[CURL_ERROR_SIZE];
 };
 
+typedef struct lst_socket {
+  int fd;
+  int port;                 /* the local one; 0: not looked at yet */
+  char address[46];
+} lst_socket;
+
 /* One libcurl multi handle and the thread that runs it (none when inline). */
 struct lst_loop {
   lst_engine *engine;
@@ -116,7 +122,7 @@ struct lst_loop {
   unsigned paused;
   lst_tls *tls;             /* the buffers below TLS connections */
   bool gathers;             /* new ones may be made */
-  int *sockets;             /* open ones that libcurl asked for */
+  lst_socket *sockets;      /* open ones that libcurl asked for */
   size_t socket_count;
   size_t socket_room;
   double ticked_at;

@@ -30,7 +30,7 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose,
     return CURL_SOCKET_BAD;
   if(loop->socket_count == loop->socket_room) {
     size_t room = loop->socket_room ? loop->socket_room * 2 : 16;
-    int *grown = realloc(loop->sockets, room * sizeof(*grown));
+    lst_socket *grown = realloc(loop->sockets, room * sizeof(*grown));
 
     /* Without an entry the socket works, only less is known of it. */
     if(!grown)
@@ -38,7 +38,8 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose,
     loop->sockets = grown;
     loop->socket_room = room;
   }
-  loop->sockets[loop->socket_count++] = fd;
+  loop->sockets[loop->socket_count].fd = fd;
+  loop->sockets[loop->socket_count++].port = 0;
   return fd;
 }
 
@@ -89,7 +90,7 @@ static int on_close(void *arg, curl_socket_t fd)
       slot->job->fd = -1;
     }
   for(i = 0; i < loop->socket_count; i++)
-    if(loop->sockets[i] == fd) {
+    if(loop->sockets[i].fd == fd) {
       loop->sockets[i] = loop->sockets[--loop->socket_count];
       break;
     }
@@ -97,23 +98,23 @@ static int on_close(void *arg, curl_socket_t fd)
 }
 
 #if LIBCURL_VERSION_NUM >= 0x075000
-static bool is_local(int fd, const char *address, int port)
+/* The local end of a socket; it is known once the socket is connected. */
+static void look_at(lst_socket *s)
 {
   struct sockaddr_storage a;
   socklen_t length = sizeof(a);
   const void *ip = &((struct sockaddr_in *)&a)->sin_addr;
-  in_port_t its_port;
-  char text[INET6_ADDRSTRLEN];
+  in_port_t port;
 
-  if(getsockname(fd, (struct sockaddr *)&a, &length))
-    return false;
-  its_port = ((struct sockaddr_in *)&a)->sin_port;
+  if(getsockname(s->fd, (struct sockaddr *)&a, &length))
+    return;
+  port = ((struct sockaddr_in *)&a)->sin_port;
   if(a.ss_family == AF_INET6) {
     ip = &((struct sockaddr_in6 *)&a)->sin6_addr;
-    its_port = ((struct sockaddr_in6 *)&a)->sin6_port;
+    port = ((struct sockaddr_in6 *)&a)->sin6_port;
   }
-  return ntohs(its_port) == port &&
-    inet_ntop(a.ss_family, ip, text, sizeof(text)) && !strcmp(text, address);
+  if(inet_ntop(a.ss_family, ip, s->address, sizeof(s->address)))
+    s->port = ntohs(port);
 }
 
 static int on_request(void *arg, char *remote_address, char *local_address,
@@ -127,9 +128,14 @@ static int on_request(void *arg, char *remote_address, char *local_address,
   (void)remote_port;
   slot->job->fd = -1;
   slot->job->requested = true;
-  for(i = 0; i < loop->socket_count; i++)
-    if(is_local(loop->sockets[i], local_address, port))
-      slot->job->fd = loop->sockets[i];
+  for(i = 0; i < loop->socket_count && slot->job->fd < 0; i++) {
+    lst_socket *s = &loop->sockets[i];
+
+    if(!s->port)
+      look_at(s);
+    if(s->port == port && !strcmp(s->address, local_address))
+      slot->job->fd = s->fd;
+  }
   lst_tls_attach(slot);
   return CURL_PREREQFUNC_OK;
 }
