@@ -30,7 +30,7 @@ CORE54 := $(BUILD)/lua5.4/longshore/core.so
 COREJIT := $(BUILD)/luajit/longshore/core.so
 
 .PHONY: all help deps test demo serve lint bench bench-presign bench-crc32c \
-  bench-transfer install clean run-test spec spec-5.4 spec-jit ctest tsan fuzz
+  bench-transfer install clean run-test spec spec-5.4 spec-jit ctest ctest-arm tsan fuzz
 
 ## all: the C module for Lua 5.4 and for LuaJIT, and build/bin/longshore
 all: $(CORE54) $(COREJIT) $(BUILD)/bin/longshore
@@ -113,6 +113,10 @@ $(BUILD)/ctest/%: spec/c/%.c $(SAN_OBJ)
 ## ctest: the C tests under ASan and UBSan
 ctest: $(CTESTS:%=$(BUILD)/ctest/%)
 	@spec/tools/ctest.sh $^
+
+## ctest-arm: the checksums and signatures on 64-bit ARM, by qemu-user
+ctest-arm:
+	@spec/tools/arm.sh
 
 # The engine's threads under TSan. libcurl is not instrumented; what TSan sees
 # is our code and every call into the C library.

@@ -10,6 +10,9 @@ run="build-essential pkg-config lua5.4 liblua5.4-dev luajit2 libluajit2-5.1-dev
 test="lua-dbi-postgresql postgresql lua-busted lua-check lua-socket clang luarocks sqlite3 curl openssl
   libclang-rt-dev python3 python3-boto3 python3-awscrt awscli rclone s3cmd
   ceph-mon ceph-osd radosgw ceph-common valgrind procps iproute2"
+if [ "$(uname -m)" = x86_64 ]; then
+  test="$test gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+fi
 bench="$test wrk libisal-dev libcrc32c-dev"
 
 wanted=

@@ -13,6 +13,7 @@ static const ls_crc32c_impl *const impls[] = {
   &ls_crc32c_pclmul,
   &ls_crc32c_sse42,
 #elif defined(__aarch64__)
+  &ls_crc32c_arm_pmull,
   &ls_crc32c_arm,
 #endif
   &ls_crc32c_portable

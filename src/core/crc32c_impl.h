@@ -22,6 +22,7 @@ extern const ls_crc32c_impl ls_crc32c_avx512;
 extern const ls_crc32c_impl ls_crc32c_pclmul;
 extern const ls_crc32c_impl ls_crc32c_sse42;
 #elif defined(__aarch64__)
+extern const ls_crc32c_impl ls_crc32c_arm_pmull;
 extern const ls_crc32c_impl ls_crc32c_arm;
 #endif
 

@@ -13,6 +13,7 @@
 #ifndef LS_VERIFIER_H
 #define LS_VERIFIER_H
 
+#include "buf.h"
 #include "date.h"
 
 typedef struct ls_verifier ls_verifier;
