@@ -30,7 +30,7 @@ CORE54 := $(BUILD)/lua5.4/longshore/core.so
 COREJIT := $(BUILD)/luajit/longshore/core.so
 
 .PHONY: all help deps test demo serve lint bench bench-presign bench-crc32c \
-  bench-transfer install clean run-test spec spec-5.4 spec-jit ctest ctest-arm tsan fuzz
+  bench-transfer install clean run-test spec spec-5.4 spec-jit spec-gc spec-valgrind ctest ctest-arm tsan fuzz
 
 ## all: the C module for Lua 5.4 and for LuaJIT, and build/bin/longshore
 all: $(CORE54) $(COREJIT) $(BUILD)/bin/longshore
@@ -94,6 +94,19 @@ spec-5.4: all
 spec-jit: all
 	@spec/tools/busted.sh luajit $(FILES)
 
+## spec-gc: the specs with a collector that never rests (FILES as above)
+spec-gc: all
+	@for lua in lua5.4 luajit; do HELPER=spec/tools/gc.lua LONGSHORE_CASES=400 \
+	  spec/tools/busted.sh $$lua $(FILES) || exit 1; done
+
+# LuaJIT's own code reads past the ends of strings, which valgrind takes amiss.
+## spec-valgrind: the specs on Lua 5.4 under valgrind (FILES as above)
+spec-valgrind: all
+	@WRAP="valgrind -q --error-exitcode=9 --leak-check=full \
+	  --errors-for-leak-kinds=definite --show-leak-kinds=definite \
+	  --child-silent-after-fork=yes" LONGSHORE_CASES=40 \
+	  spec/tools/busted.sh lua5.4 $(FILES)
+
 # Every spec/c/NAME.c is a program of its own; it is linked with the plain C
 # under ASan and UBSan.
 CTESTS := $(patsubst spec/c/%.c,%,$(filter-out spec/c/fuzz_%,$(wildcard spec/c/*.c)))
@@ -110,8 +123,20 @@ $(BUILD)/ctest/%: spec/c/%.c $(SAN_OBJ)
 
 -include $(SAN_OBJ:.o=.d)
 
+# The binding too, in a Lua 5.4 whose allocations fail one after another.
+BIND_SAN_OBJ := $(BIND_SRC:src/%.c=$(BUILD)/san/%.o)
+$(BIND_SAN_OBJ): STD += $(LUA54_CFLAGS)
+
+$(BUILD)/ctest/bind_memory: spec/c/bind/memory.c $(SAN_OBJ) $(BIND_SAN_OBJ)
+	@mkdir -p $(@D)
+	@$(CC) $(STD) $(WARN) $(LUA54_CFLAGS) -O1 -g $(SAN) -o $@ $^ \
+	  -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
+	  $(LIBS) $(shell pkg-config --libs lua5.4)
+
+-include $(BIND_SAN_OBJ:.o=.d)
+
 ## ctest: the C tests under ASan and UBSan
-ctest: $(CTESTS:%=$(BUILD)/ctest/%)
+ctest: $(CTESTS:%=$(BUILD)/ctest/%) $(BUILD)/ctest/bind_memory
 	@spec/tools/ctest.sh $^
 
 ## ctest-arm: the checksums and signatures on 64-bit ARM, by qemu-user

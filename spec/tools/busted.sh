@@ -14,4 +14,5 @@ export LUA_PATH="$here/lua/?.lua;$here/lua/?/init.lua;$here/?.lua;$here/?/init.l
 export LUA_CPATH="$here/${BUILD:-build}/$out/?.so;;"
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY no_proxy NO_PROXY
 cd "$here"
-exec "$lua" /usr/bin/busted --pattern=_spec "$@"
+# WRAP runs the interpreter (valgrind); HELPER is a file that busted loads first.
+exec ${WRAP:-} "$lua" /usr/bin/busted ${HELPER:+"--helper=$HELPER"} --pattern=_spec "$@"

@@ -11,12 +11,18 @@ void lsb_open_verifier(lua_State *L);
 
 #define VERIFIER "longshore.verifier"
 
-static void set_field(lua_State *L, const char *name, ls_str value)
+static void set_field_of(lua_State *L, int table, const char *name,
+                         ls_str value)
 {
   if(!value.p)
     return;
   lua_pushlstring(L, value.p, value.n);
-  lua_setfield(L, -2, name);
+  lua_setfield(L, table - 1, name);
+}
+
+static void set_field(lua_State *L, const char *name, ls_str value)
+{
+  set_field_of(L, -1, name, value);
 }
 
 static int fail(lua_State *L, const ls_verifier *v, ls_code code)
@@ -196,11 +202,9 @@ static int l_verify(lua_State *L)
     set_field(L, "canonical_request", ls_verifier_canonical(v));
     text = lsb_new_buf(L, 4096);
     ls_verifier_string_to_sign(v, &auth, text);
-    if(ls_buf_code(text) == LS_OK) {
-      lua_pushlstring(L, text->data, text->size);
-      lua_setfield(L, -3, "string_to_sign");
-    }
-    ls_buf_free(text);
+    if(ls_buf_code(text))
+      return luaL_error(L, "not enough memory");
+    set_field_of(L, -2, "string_to_sign", ls_buf_view(text));
     lua_pop(L, 1);
   }
   else if(auth.time) {
