@@ -505,8 +505,8 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
       local event = run_one(engine, put("/x", 0, 300000, { stall_seconds = 0.3, stall_bytes = 1000000 }))
       assert.equal("done", event.type, tostring(event.error))
       engine:limit { rate_limit = 0 }
-      r:rules { { rate = 1000000 } }
-      event = run_one(engine, put("/x", 0, 700000, { stall_seconds = 0.3, stall_bytes = 1000 }))
+      r:rules { { rate = 2000000 } }
+      event = run_one(engine, put("/x", 0, 2400000, { stall_seconds = 0.8, stall_bytes = 1000 }))
       assert.equal("done", event.type, tostring(event.error))
     end)
   end)
