@@ -79,8 +79,25 @@ describe("the broker in nginx", function()
       headers = { Origin = "https://app.example" }, body = ("x"):rep(300 * 1024) }, 413, "request_too_large")
     assert.equal("https://app.example", response.headers["access-control-allow-origin"])
     local chunk = ("%x\r\n%s\r\n"):format(65536, ("x"):rep(65536)):rep(5) .. "0\r\n\r\n"
-    refused(http.raw(server.port, "POST /v0.5/files/uploads/initiate HTTP/1.1\r\nHost: x\r\n"
-      .. "Transfer-Encoding: chunked\r\n\r\n" .. chunk), 413, "request_too_large")
+    refused(http.raw(server.port, "POST /v0.5/files/uploads/initiate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+      .. server.token .. "\r\nTransfer-Encoding: chunked\r\n\r\n" .. chunk), 413, "request_too_large")
+  end)
+
+  it("takes no memory for the body of who may not send it", function()
+    local function head(token, path, length)
+      local connection = assert(socket.connect("127.0.0.1", server.port))
+      connection:settimeout(5)
+      connection:send(("POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
+        .. "Content-Type: application/json\r\n%s\r\n\r\n"):format(path, token, length))
+      local response = http.read(connection, "POST")
+      connection:close()
+      return response
+    end
+    local complete = "/v0.5/files/uploads/upl_x/complete"
+    for _, length in ipairs { "Content-Length: 200000", "Transfer-Encoding: chunked" } do
+      refused(head("ls_wrong", complete, length), 401)
+      refused(head(server.token, "/nothing/here", length), 404)
+    end
   end)
 
   it("keeps a connection for several requests, in chunks or with a length", function()

@@ -216,12 +216,24 @@ local function read_body(request)
   request.body_file = { path = path, length = tonumber(ngx.var.content_length) }
 end
 
+-- nginx takes the memory for a body before the first byte of it has come: for
+-- more than this only from who may send it.
+local LARGE = 65536
+
+local function is_large()
+  local length = ngx.var.http_content_length
+  if length then return (tonumber(length) or math.huge) > LARGE end
+  return ngx.var.http_transfer_encoding ~= nil
+end
+
 local function answer(self, mount, request)
   local route, why = mount.routes:match(request.method, request.path)
   if not mount.all and not route and why.reason == "path" then return nil, why end
   if route and route.tunnel then
     request.tunnel = true
     if self.inline then return errors.fail("unsupported", "bodies cannot pass through an inline broker") end
+  end
+  if not self.inline and (request.tunnel or is_large()) then
     local refusal, err = run(self, "requests", "admit", self.path, request)
     if refusal or err then return refusal, err end
   end
