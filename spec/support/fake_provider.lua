@@ -246,6 +246,31 @@ operation("delete", function(self, r)
   return true
 end)
 
+-- The same bucket, deeper.
+function methods:below(prefix, name)
+  local deeper = { prefix = prefix, bucket = "fake", name = name or self.name, endpoint = "http://store.test",
+    region = "us-east-1", profile = self.profile }
+  local outer = self
+  return setmetatable(deeper, { __index = function(_, field)
+    local method = outer[field]
+    if type(method) ~= "function" then return method end
+    return function(_, request)
+      local inner = copy(request)
+      for _, key in ipairs { "key", "from", "to", "prefix", "after" } do
+        if inner[key] then inner[key] = prefix .. inner[key] end
+      end
+      local answer, err = method(outer, inner)
+      if type(answer) == "table" and answer[1] and answer[1].key then
+        for i, entry in ipairs(answer) do
+          answer[i] = copy(entry)
+          answer[i].key = entry.key:sub(#prefix + 1)
+        end
+      end
+      return answer, err
+    end
+  end })
+end
+
 -- What lies in the store, counted: objects, multipart uploads.
 function methods:left()
   local objects, uploads = 0, 0

@@ -55,14 +55,10 @@ _M.defaults = {
   keep_seconds = 30 * 86400,  -- how long final rows are kept
 }
 
--- What holds for managed files when nothing is said.
-local MANAGED = { max_size = 5 * 2 ^ 40, checksum_max = 5 * 2 ^ 30, trash_seconds = 30 * 86400, dot_segments = false }
-
 --- Makes a broker.
 -- @tparam table options `store` (longshore.store), `providers` (name to provider),
 -- `policy` (longshore.policy.new), `clock`, `log` (function(level, message, fields)),
--- `options` (any of `defaults`); for managed files `catalogs` (longshore.broker.catalogs), `managed`
--- (`max_size`, `checksum_max`, `trash_seconds`, `dot_segments`) and `cache` (see `managed/urls.lua`)
+-- `options` (any of `defaults`). Managed files need `broker:manage` first.
 -- @treturn table broker
 function _M.new(options)
   assert(type(options) == "table" and options.store, "store: longshore.store expected")
@@ -73,20 +69,15 @@ function _M.new(options)
     policy = options.policy or assert(policy.new { log = options.log }),
     clock = options.clock or clock.system,
     log = options.log or function() end,
-    catalogs = options.catalogs, cache = options.cache, managed = {},
   }
-  for name, default in pairs(MANAGED) do
-    local value = options.managed and options.managed[name]
-    if value == nil then value = default end
-    self.managed[name] = value
-  end
   for name, default in pairs(_M.defaults) do
     local value = options.options and options.options[name]
     if value == nil then value = default end
     assert(type(value) == "number" and value >= 0, name .. ": seconds expected")
     self[name] = value
   end
-  return setmetatable(self, mt)
+  setmetatable(self, mt):manage {}
+  return self
 end
 
 -- Below: what the broker's rooms share.

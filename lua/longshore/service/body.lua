@@ -3,12 +3,15 @@
 --     body = "json"           an object is required
 --     body = "optional_json"  the same, or nothing
 --     body = "form"           multipart/form-data; `ctx.parts` of longshore.http.form, `ctx.source`
+--     body = "raw"            any bytes; `ctx.source`: `{path=}` where the host spooled them, or
+--                             `{text=}`, and `length`
 --     body = nil              a body is ignored
 --
 -- and checks it against `route.schema`, the query against `route.query`.
 --
 -- Room: service.
 -- @module longshore.service.body
+local core = require "longshore.core"
 local errors = require "longshore.errors"
 local form = require "longshore.http.form"
 local json = require "longshore.json"
@@ -57,6 +60,20 @@ local function read_form(ctx)
   return true
 end
 
+-- The host spools a tunnel's body; an empty one leaves no file.
+local function read_raw(ctx)
+  local spooled = ctx.request.body_file
+  if not spooled then
+    local text = ctx.request.body or ""
+    ctx.source = { text = text, length = #text }
+    return true
+  end
+  local stat, err = core.file_stat(spooled.path)
+  if not stat then return nil, err end
+  ctx.source = { path = spooled.path, length = stat.size }
+  return true
+end
+
 --- Reads body and query of a request.
 -- @tparam table ctx with `request` and `route`
 -- @treturn boolean|nil
@@ -80,6 +97,7 @@ function _M.read(ctx)
   if route.body == "json" then return read_json(ctx) end
   if route.body == "optional_json" then return read_json(ctx, true) end
   if route.body == "form" then return read_form(ctx) end
+  if route.body == "raw" then return read_raw(ctx) end
   return true
 end
 

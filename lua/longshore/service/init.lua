@@ -18,6 +18,7 @@ local core = require "longshore.core"
 local cors = require "longshore.http.cors"
 local errors = require "longshore.errors"
 local openapi = require "longshore.service.openapi"
+local provider_room = require "longshore.service.providers"
 local registry = require "longshore.service.registry"
 local requests = require "longshore.http.request"
 local responses = require "longshore.http.response"
@@ -29,36 +30,11 @@ local _M = {}
 local methods = {}
 local mt = { __index = methods, __name = "longshore.service" }
 
--- A store on this machine is never reached through a proxy.
-local function is_loopback(endpoint)
-  local host = (endpoint or ""):match("^%a+://(%[[^%]]*%])") or (endpoint or ""):match("^%a+://([^:/]+)") or ""
-  return host == "localhost" or host == "[::1]" or host:find("^127%.") ~= nil
-end
-
-local function build_providers(config, clock, parts)
-  local s3 = require "longshore.provider.s3"
-  local providers, transports = {}, {}
-  for name, bucket in pairs(config.buckets) do
-    local transport = parts.transport
-    if not transport then
-      local proxy = is_loopback(bucket.endpoint) and "" or nil
-      local kind = (bucket.ca_file or "") .. (proxy and "|direct" or "|proxy")
-      transports[kind] = transports[kind]
-        or require("longshore.http.transport").new { ca_file = bucket.ca_file, proxy = proxy }
-      transport = transports[kind]
-    end
-    local options = { name = name, transport = watch.transport(transport, name, parts), clock = clock }
-    for key, value in pairs(bucket) do options[key] = value end
-    options.ca_file = nil
-    local provider, err = s3.new(options)
-    if not provider then
-      local field = ("buckets.%s.%s"):format(name, err.field or "?")
-      return errors.fail(err.code, ("%s: %s"):format(field, (err.message:gsub("^provider [^:]*: [^:]*: ", ""))),
-        { field = field })
-    end
-    providers[name] = provider
-  end
-  local ok, err = registry.check(config.services, providers)
+local function build_providers(config, make)
+  local providers, err = provider_room.build(config, make)
+  if not providers then return nil, err end
+  local ok
+  ok, err = registry.check(config.services, providers)
   if not ok then return nil, err end
   return providers
 end
@@ -77,7 +53,7 @@ end
 -- @treturn boolean|nil
 -- @treturn table err names the key
 function _M.check(config)
-  local providers, err = build_providers(config, nil, {})
+  local providers, err = build_providers(config, provider_room.maker {})
   if not providers then return nil, err end
   local policy
   policy, err = build_policy(config)
@@ -92,14 +68,14 @@ end
 
 -- Everything that a broker needs, made from the configuration unless given.
 local function build(config, parts)
-  local clock = parts.clock or require("longshore.clock").system
+  local clock = parts.clock
   local store, providers, err = parts.store, parts.providers
   if not store then
     store, err = require("longshore.store").open(config.store)
     if not store then return nil, err end
   end
   if not providers then
-    providers, err = build_providers(config, clock, parts)
+    providers, err = build_providers(config, parts.make_provider)
     if not providers then return nil, err end
   end
   local policy = parts.policy
@@ -135,27 +111,37 @@ end
 --- Builds an application.
 -- @tparam table config of longshore.config
 -- @tparam[opt] table parts what to use instead of building it: `broker` and `tokens`, or `store`, `providers`,
--- `policy`, `clock`, `transport` (for all buckets); `log` is `function(level, message, fields)`, `observe` (see
+-- `policy`, `clock`, `transport` (for all buckets), `make_provider(options)`; `log` is
+-- `function(level, message, fields)`, `observe` (see
 -- longshore.service.watch), `request_id` a function that names the request being handled, `limit(actor)` a limiter of
 -- longshore.http.limit, `cache` keeps what was fetched (see longshore.http.jwks)
+-- and signed URLs
 -- @treturn table app
 -- @treturn[2] nil
 -- @treturn[2] table err
 function _M.new(config, parts)
-  parts = parts or {}
+  local given = {}
+  for name, part in pairs(parts or {}) do given[name] = part end
+  parts = given
+  parts.clock = parts.clock or (parts.broker and parts.broker.clock) or require("longshore.clock").system
+  parts.make_provider = parts.make_provider or provider_room.maker(parts)
   local built = parts
   if not parts.broker then
     local err
     built, err = build(config, parts)
     if not built then return nil, err end
   end
+  local states, err = registry.start(config, { broker = built.broker, make_provider = parts.make_provider,
+    cache = parts.cache, log = parts.log or function() end })
+  if not states then return nil, err end
   return setmetatable({
-    config = config,
+    config = config, states = states,
     broker = built.broker, tokens = built.tokens, store = built.store,
     router = build_router(config),
     cors = cors.new(config.cors),
     authenticate = auth.bearer(built.tokens),
     limit = parts.limit,
+    verify = function(token) return built.tokens:verify(token) end,
     log = parts.log or function() end,
   }, mt)
 end
@@ -199,9 +185,14 @@ local function open(self, request)
   if not route then return nil, params end
   request.about = { operation = route.name, params = params, changes = route.auth and route.right ~= "read" or nil }
   local ctx = { request = request, route = route, params = params, settings = route.settings,
-    broker = self.broker, log = self.log, data = self.config.data }
+    broker = self.broker, log = self.log, data = self.config.data, state = self.states[route.service.name] }
   if route.auth then
-    local actor, err = self.authenticate(request, route.service.token)
+    local actor, err
+    if route.service.authenticate then
+      actor, err = route.service.authenticate(request, self.verify, route)
+    else
+      actor, err = self.authenticate(request, route.service.token)
+    end
     if not actor then return nil, err end
     ctx.actor = actor
     request.about.actor = actor
@@ -301,11 +292,19 @@ end
 -- @treturn table|nil report
 -- @treturn table err
 function methods:janitor(options)
-  return self.broker:janitor(options or {})
+  local report, err = self.broker:janitor(options or {})
+  for _, name in ipairs(registry.names) do
+    local state = self.states[name]
+    if report and state and state.janitor then state.janitor(options or {}, report) end
+  end
+  return report, err
 end
 
 --- Closes the store.
 function methods:close()
+  for _, state in pairs(self.states) do
+    if state.close then state.close() end
+  end
   if self.store and self.store.close then self.store:close() end
 end
 

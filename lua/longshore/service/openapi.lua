@@ -93,6 +93,8 @@ local function body_of(route)
       type = "object", required = json.array { "file" },
       properties = { file = { type = "string", contentMediaType = "application/octet-stream" } },
     } } } }
+  elseif route.body == "raw" then
+    return { required = true, content = { ["application/octet-stream"] = { schema = json.object {} } } }
   elseif route.schema then
     return { required = route.body == "json" or nil, content = { ["application/json"] = {
       schema = schema_of(route.schema) } } }

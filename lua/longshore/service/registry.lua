@@ -7,6 +7,11 @@
 --     routes(settings)                       -- list of routes (longshore.http.router)
 --     render_error(err, ids, settings)       -- response; ids = {error =, request =}; settings may be nil
 --     token(request)                         -- optional: where its token stands; text | nil, err
+--     authenticate(request, verify, route)   -- optional: who asks, where a token alone does not say it:
+--                                               actor | nil, err
+--     start(context)                         -- optional: what it keeps; context = {config, settings, broker,
+--                                               make_provider, cache, log}; state | nil, err. Handlers find it
+--                                               in ctx.state; its janitor(options, report) and close() are called
 --     admit(ctx)                             -- optional: whether the actor may be at this path at all; asked
 --                                               before the body is read; true | nil, err
 --     check(settings, provider)              -- optional: whether its bucket can do what it needs; true | nil, err
@@ -17,7 +22,7 @@ local _M = {}
 
 --- The names, in the order in which paths are tried. The first one's error
 -- shape serves where no service is at home.
-_M.names = { "newton", "geolens", "cognite" }
+_M.names = { "newton", "geolens", "cognite", "athena" }
 
 --- The module of a service.
 -- @tparam string name
@@ -55,6 +60,26 @@ function _M.routes(services)
     end
   end
   return all
+end
+
+--- Starts the services that keep something.
+-- @tparam table config
+-- @tparam table parts `broker`, `make_provider`, `cache`, `log`
+-- @treturn table|nil name to state
+-- @treturn table err
+function _M.start(config, parts)
+  local states = {}
+  for _, name in ipairs(_M.names) do
+    local settings, service = config.services[name], _M.get(name)
+    if settings and settings.enabled and service.start then
+      local context = { config = config, settings = settings }
+      for key, part in pairs(parts) do context[key] = part end
+      local err
+      states[name], err = service.start(context)
+      if not states[name] then return nil, err end
+    end
+  end
+  return states
 end
 
 --- Checks what only a service can say of the bucket it was given.

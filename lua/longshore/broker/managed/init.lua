@@ -41,6 +41,21 @@ for _, room in ipairs { "start", "content", "files", "multipart", "places" } do
   end
 end
 
+-- What holds when nothing is said.
+local DEFAULTS = { max_size = 5 * 2 ^ 40, checksum_max = 5 * 2 ^ 30, trash_seconds = 30 * 86400, dot_segments = false }
+
+--- Says what managed files need.
+-- @tparam table options `catalogs` (longshore.broker.catalogs), `cache` (see longshore.broker.managed.urls),
+-- `max_size`, `checksum_max` (bytes that are read to check a SHA-256), `trash_seconds`, `dot_segments`
+function _M.manage(self, options)
+  self.catalogs, self.cache, self.managed = options.catalogs, options.cache, {}
+  for name, default in pairs(DEFAULTS) do
+    local value = options[name]
+    if value == nil then value = default end
+    self.managed[name] = value
+  end
+end
+
 --- What services see of a managed file.
 -- @tparam table row
 -- @treturn table

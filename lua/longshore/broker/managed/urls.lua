@@ -1,9 +1,9 @@
 --- Signed URLs, handed out again while they are good.
 --
--- A cache has `get(id) -> {url, headers, expires_at} | nil` and `set(id, entry, seconds)`, and a
--- `name` ("memory": the shared dictionary of nginx); where the host has none, the database keeps
--- them. The id is made of everything that the URL depends on, the file's generation too: what has
--- changed is never found again. A URL in the second half of its life is not given again.
+-- A cache has `get(key) -> text | nil` and `set(key, text, seconds)`: nginx's shared dictionary (the
+-- layer `memory`); where the host has none, the database keeps them. The id is made
+-- of everything that the URL depends on, the file's generation too: what has changed is never found
+-- again. A URL in the second half of its life is not given again.
 --
 -- Room: broker.
 -- @module longshore.broker.managed.urls
@@ -26,9 +26,9 @@ end
 
 local function read(self, id, after)
   if self.cache then
-    local entry = self.cache.get(id)
-    if entry and entry.expires_at > after then return entry end
-    return nil
+    local text = self.cache.get("url:" .. id)
+    local entry = text and json.decode(text)
+    return entry and entry.expires_at > after and entry or nil
   end
   local row = self.store:cached_url(id, after) -- without the database there is no URL anyway
   return row and { url = row.url, headers = json.decode(row.headers or "{}"), expires_at = row.expires_at } or nil
@@ -36,11 +36,12 @@ end
 
 local function keep(self, id, file_id, entry, now)
   if self.cache then
-    self.cache.set(id, entry, entry.expires_at - now)
+    self.cache.set("url:" .. id, json.encode { url = entry.url, headers = json.object(entry.headers or {}),
+      expires_at = entry.expires_at }, entry.expires_at - now)
     return
   end
   local ok, err = self.store:cache_url { id = id, file_id = file_id, url = entry.url,
-    headers = json.encode(json.object(entry.headers)), expires_at = entry.expires_at }
+    headers = json.encode(json.object(entry.headers or {})), expires_at = entry.expires_at }
   if not ok then self.log("warn", "a URL could not be kept", { file_id = file_id, error = tostring(err) }) end
 end
 
@@ -58,7 +59,7 @@ function _M.get(self, row, seconds, words, sign)
   local all = { row.tenant, row.id, row.provider, row.key, row.generation, seconds }
   for _, word in ipairs(words) do all[#all + 1] = word end
   local id = id_of(all)
-  local layer = self.cache and self.cache.name or "database"
+  local layer = self.cache and "memory" or "database"
   local entry = read(self, id, now + math.max(LEAST, seconds / 2))
   local hit = entry ~= nil
   if not hit then
