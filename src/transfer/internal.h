@@ -77,6 +77,7 @@ struct lst_job {
   uint32_t received_crc32c;
   lst_answer answer;
   bool salvaged;            /* the end of it came around libcurl */
+  bool early;               /* the answer came before the body had arrived */
   bool requested;           /* the request began to go out */
   int fd;                   /* libcurl's socket while one is known, or -1 */
   lst_tls *tls;             /* our buffer below TLS, or NULL */
@@ -193,6 +194,7 @@ void lst_tls_flush(lst_loop *loop);
 unsigned lst_tls_waiting(const lst_loop *loop, struct curl_waitfd *fds,
                          unsigned max);
 uint64_t lst_tls_sent(const lst_job *job);
+bool lst_tls_holds(const lst_job *job);
 
 /* verdict.c: what a finished transfer means; fills the job's end. */
 void lst_verdict(lst_slot *slot, lst_job *job, CURLcode result);

@@ -65,6 +65,11 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
 
   if(job->first_byte <= 0)
     job->first_byte = lst_now() - job->started_at;
+  /* Whatever a server sends acknowledges all that it has received. So bytes
+   * that still wait now were not there when it decided on its answer. */
+  if(n > 5 && !memcmp(line, "HTTP/", 5) && !job->answer.complete)
+    job->early = job->position < job->length || lst_tls_holds(job) ||
+      lst_socket_waiting(job) > 0;
   if(code == LS_OK)
     return n;
   if(code == LS_ELIMIT)

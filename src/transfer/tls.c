@@ -260,6 +260,11 @@ unsigned lst_tls_waiting(const lst_loop *loop, struct curl_waitfd *fds,
   return n;
 }
 
+bool lst_tls_holds(const lst_job *job)
+{
+  return job->tls && job->tls->size > 0;
+}
+
 uint64_t lst_tls_sent(const lst_job *job)
 {
   return job->tls->sent - job->tls_began;

@@ -94,14 +94,14 @@ static void curl_error(lst_slot *slot, lst_job *job, CURLcode result)
 }
 
 /* Whether the failure came after a final answer that explains it: the server
- * refused the request before it had the whole body, and hung up. */
-static bool answered_early(const lst_job *job, CURLcode result)
+ * refused the request, perhaps before it had the whole body, and hung up. What
+ * is missing of such an answer's body matters less than its status. */
+static bool refused(const lst_job *job, CURLcode result)
 {
   if(result != CURLE_SEND_ERROR && result != CURLE_RECV_ERROR &&
      result != CURLE_PARTIAL_FILE && result != CURLE_GOT_NOTHING)
     return false;
-  return job->answer.complete && job->answer.status >= 300 &&
-    atomic_load(&job->sent) < job->length;
+  return job->answer.complete && job->answer.status >= 300;
 }
 
 static ls_code finish_sink(lst_job *job)
@@ -127,10 +127,10 @@ void lst_verdict(lst_slot *slot, lst_job *job, CURLcode result)
   job->total = lst_now() - job->started_at;
 
   if(!job->error.code && result != CURLE_OK &&
-     !answered_early(job, result))
+     !refused(job, result))
     curl_error(slot, job, result);
   else if(!job->error.code && job->answer.status < 300 &&
-          atomic_load(&job->sent) < job->length)
+          (job->early || atomic_load(&job->sent) < job->length))
     lst_error_set(&job->error, "network", true,
                   "the server answered %d before it had the whole body: %s",
                   job->answer.status, job->target);
