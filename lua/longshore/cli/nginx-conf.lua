@@ -15,16 +15,21 @@ the main context, one for http, one for a server. They work as pasted.]],
 
 --- Adds the options.
 function _M.configure(parser)
-  parser:option("--config"):argname("FILE"):description [[The broker's configuration, which nginx
-will read (default: none; the printed path is then /etc/longshore.lua).]]
-  parser:option("--prefix"):argname("PATH"):description [[Mount below this path, for example
-/uploads, beside what else the server does. broker.public_url should end in it.]]
+  parser:option("--config"):argname("FILE")
+    :description("The broker's configuration, which nginx will read (default: none; the printed path is then "
+      .. "/etc/longshore.lua).")
+  parser:option("--prefix"):argname("PATH")
+    :description("Mount below this path, for example /uploads, beside what else the server does. "
+      .. "broker.public_url should end in it.")
   parser:option("--service"):argname("NAME"):count("*"):description "Mount this service only. May be repeated."
-  parser:option("--actor"):argname("LUA"):description [[A Lua expression that says who asks, where
-the host authenticates: { user =, organization =, rights = { "upload" } }.]]
+  parser:option("--actor"):argname("LUA")
+    :description("A Lua expression that says who asks, where the host authenticates: "
+      .. '{ user =, organization =, rights = { "upload" } }.')
   parser:option("--block"):argname("BLOCK"):choices { "main", "http", "server" }
     :description "Print one block only, without comments."
   parser:epilog [[
+Exit codes: 0 printed, 1 the configuration is wrong, 2 wrong usage.
+
 Examples:
   longshore nginx-conf --config /etc/longshore.lua
   longshore nginx-conf --prefix /uploads --service newton
