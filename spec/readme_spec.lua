@@ -77,7 +77,7 @@ describe("the README", function()
   end)
 
   it("has an nginx location that signs", function()
-    local port, prefix = support.free_port(), support.tmpdir()
+    local port, prefix, tree = support.free_port(), support.tmpdir(), support.public_tree()
     local modules = ""
     for _, name in ipairs { "ndk_http_module.so", "ngx_http_lua_module.so" } do
       local path = "/usr/lib/nginx/modules/" .. name
@@ -92,7 +92,7 @@ describe("the README", function()
         server { listen 127.0.0.1:%d;
           %s
         }
-      }]]):format(support.root, support.root, port, block_with("nginx", "/upload-url")))
+      }]]):format(tree, tree, port, block_with("nginx", "/upload-url")))
     support.spawn("/usr/sbin/nginx", { args = { "-p", prefix .. "/", "-c", "nginx.conf", "-e", "error.log" } })
     assert.is_true(support.wait_port(port), support.read_file(prefix .. "/error.log"))
     local _, url = support.run(("curl -s http://127.0.0.1:%d/upload-url"):format(port))

@@ -241,7 +241,8 @@ describe("longshore serve", function()
   as_root("runs as the user that the configuration names", function()
     local dir = support.tmpdir()
     support.run("chmod 755 " .. dir)
-    local server = serve.start { data = dir .. "/data", config = "return { nginx = { user = 'nobody' } }" }
+    local server = serve.start { data = dir .. "/data", config = "return { nginx = { user = 'nobody' } }",
+      tree = support.public_tree() }
     assert.equal(200, put_file(server, "a", "content").status)
     local _, users = support.run("ps -o user= -p " .. table.concat(server:nginx_pids("broker"), ","))
     assert.truthy(users:find("nobody"), users)
@@ -249,15 +250,25 @@ describe("longshore serve", function()
     local _, owners = support.run("find " .. dir .. "/data ! -user nobody")
     assert.equal("", owners)
     support.run("chown root " .. dir .. "/data")
-    local code, text = run { "--data", dir .. "/data", "--config", server.config }
-    assert.equal(1, code)
-    assert.truthy(text:find("nginx.user: ", 1, true), text)
+    local ok, why = pcall(server.start, server)
+    assert.is_false(ok)
+    assert.truthy(tostring(why):find("nginx.user: ", 1, true), why)
+  end)
+
+  as_root("says which folder keeps its user from reading longshore itself", function()
+    local dir = support.tmpdir()
+    support.run(("chmod 755 %s && mkdir %s/private && install -d -o nobody -g nogroup %s/data && cd %s && "
+      .. "cp -R --parents lua build/lua5.4/longshore build/luajit/longshore %s/private && chmod 700 %s/private"):format(
+      dir, dir, dir, support.quote(support.root), dir, dir))
+    local ok, why = pcall(serve.start, { data = dir .. "/data", tree = dir .. "/private" })
+    assert.is_false(ok)
+    assert.truthy(tostring(why):find(("run as nobody, who may not read %s/private;"):format(dir), 1, true), why)
   end)
 
   as_root("runs as a user without rights, and as root for the folder's owner", function()
     local dir = support.tmpdir()
     support.run("chmod 755 " .. dir .. " && install -d -o nobody -g nogroup " .. dir .. "/data")
-    local server = serve.start { data = dir .. "/data" }
+    local server = serve.start { data = dir .. "/data", tree = support.public_tree() }
     assert.equal(200, put_file(server, "a", "content").status)
     local _, users = support.run("ps -o user= -p " .. table.concat(server:nginx_pids(), ","))
     assert.truthy(users:find("nobody"), users)
@@ -265,8 +276,8 @@ describe("longshore serve", function()
     local _, owners = support.run("find " .. dir .. "/data ! -user nobody")
     assert.equal("", owners)
     -- The same folder, now without root.
-    local process = support.spawn("/usr/bin/setpriv", { stdout = "/dev/null", args = { "--reuid=nobody",
-      "--regid=nogroup", "--clear-groups", "/usr/bin/" .. support.lua, (unpack or table.unpack)(server:command()) } }) -- luacheck: ignore
+    local process = support.spawn("/usr/bin/setpriv", { stdout = "/dev/null", env = server:environment(),
+      args = { "--reuid=nobody", "--regid=nogroup", "--clear-groups", "/usr/bin/" .. support.lua, (unpack or table.unpack)(server:command()) } }) -- luacheck: ignore
     assert.truthy(support.wait_until(function()
       local ok, response = pcall(info, server)
       return ok and response.status == 200

@@ -85,6 +85,21 @@ function _M.quote(word)
   return "'" .. tostring(word):gsub("'", "'\\''") .. "'"
 end
 
+--- A folder with lua/ and build/ that every user may read: this checkout, or a
+-- copy when it lies where only root may look (below /root, in a private
+-- temporary folder).
+function _M.public_tree()
+  if uv.getuid() ~= 0 then return _M.root end
+  local test = ("setpriv --reuid=65534 --regid=65534 --clear-groups test -r %s")
+  local file = "/lua/longshore/errors.lua"
+  if _M.run(test:format(_M.quote(_M.root .. file))) == 0 then return _M.root end
+  local copy = _M.tmpdir()
+  local code, out = _M.run(("chmod 755 %s && cd %s && "
+    .. "cp -R --parents lua build/lua5.4/longshore build/luajit/longshore %s"):format(copy, _M.quote(_M.root), copy))
+  assert(code == 0, out)
+  return copy
+end
+
 local process_methods = {}
 local process_mt = { __index = process_methods }
 
@@ -96,9 +111,13 @@ function _M.spawn(program, options)
   local fd = assert(uv.fs_open(options.stdout or "/dev/null", "a", 420))
   local env
   if options.env then
+    local values = uv.os_environ()
+    for _, line in ipairs(options.env) do
+      local k, v = line:match("^([^=]+)=(.*)$")
+      values[k] = v
+    end
     env = {}
-    for k, v in pairs(uv.os_environ()) do env[#env + 1] = k .. "=" .. v end
-    for _, line in ipairs(options.env) do env[#env + 1] = line end
+    for k, v in pairs(values) do env[#env + 1] = k .. "=" .. v end
   end
   local self = setmetatable({ exited = false }, process_mt)
   local handle, pid = uv.spawn(program, {

@@ -54,7 +54,7 @@ function methods:stop()
   end, 5)
 end
 
-local function launch(options)
+local function try(options)
   local self = setmetatable({
     access_key = "RGWACCESSKEY", secret_key = "rgw+secret/with=signs", region = "us-east-1",
     bucket = "longshore-spec", port = support.free_port(), min_part = options.min_part or 1024,
@@ -88,11 +88,22 @@ local function launch(options)
   if not ready or exited then
     local said = support.read_file(log) or ""
     os.remove(log)
-    error("RGW did not start: " .. said)
+    return nil, said
   end
   os.remove(log)
   self:make_bucket(self.bucket)
   return self
+end
+
+-- A port may be somebody else's by the time it is used.
+local function launch(options)
+  local why
+  for _ = 1, 3 do
+    local self, said = try(options)
+    if self then return self end
+    why = said
+  end
+  error("RGW did not start: " .. why)
 end
 
 --- Whether Ceph is installed.

@@ -6,14 +6,15 @@ local _M = {}
 local methods = {}
 local mt = { __index = methods }
 
---- Starts a server. `options`: data (folder; a temporary one by default), config
+--- Starts a server. `options`: tree (of support.public_tree), data (folder; a temporary one by default), config
 -- (text of a configuration file), args (further arguments), port, store_port.
 -- The result: url, store_url, port, store_port, data, token, log (path),
 -- process; stop() -> exit code; kill() ends everything at once, nginx too;
 -- start() again on the same folder and ports.
 function _M.start(options)
   options = options or {}
-  local self = setmetatable({ data = options.data or support.tmpdir() .. "/data", args = options.args or {} }, mt)
+  local self = setmetatable({ data = options.data or support.tmpdir() .. "/data", args = options.args or {},
+    tree = options.tree }, mt)
   self.log = support.tmpdir() .. "/serve.log"
   if options.config then self.config = support.write_file(support.tmpdir() .. "/longshore.lua", options.config) end
   for attempt = 1, 3 do
@@ -29,7 +30,7 @@ function _M.start(options)
 end
 
 function methods:command()
-  local args = { support.root .. "/lua/longshore/cli/main.lua", "serve", "--data", self.data,
+  local args = { (self.tree or support.root) .. "/lua/longshore/cli/main.lua", "serve", "--data", self.data,
     "--listen", "127.0.0.1:" .. self.port,
     "--store-listen", "127.0.0.1:" .. self.store_port }
   if self.config then
@@ -40,10 +41,16 @@ function methods:command()
   return args
 end
 
+function methods:environment()
+  if not self.tree then return nil end
+  return { ("LUA_PATH=%s/lua/?.lua;%s/lua/?/init.lua;;"):format(self.tree, self.tree),
+    ("LUA_CPATH=%s/build/%s/?.so;;"):format(self.tree, support.lua) }
+end
+
 function methods:start(seconds)
   local before = #(support.read_file(self.log) or "")
   -- On the Lua that runs the specs, whose paths are in the environment.
-  self.process = support.spawn(support.lua, { args = self:command(), stdout = self.log })
+  self.process = support.spawn(support.lua, { args = self:command(), stdout = self.log, env = self:environment() })
   local ready = support.wait_until(function()
     if not self.process:alive() then return "dead" end
     return (support.read_file(self.log) or ""):find("longshore: broker on", before + 1, true) and "up"

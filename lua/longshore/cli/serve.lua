@@ -74,6 +74,10 @@ local function prepare(args)
   if not ok then return nil, err end
   local user, uid, gid = host_module.user(config)
   if not user and uid then return nil, uid end
+  if user then
+    ok, err = host_module.readable(found, user, uid, gid)
+    if not ok then return nil, err end
+  end
   local owner = uid and { uid = uid, gid = gid }
   ok, err = setup.own(config, owner, fresh)
   if not ok then return nil, err end

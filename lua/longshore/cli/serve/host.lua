@@ -152,6 +152,42 @@ function _M.user(config)
   return ("%s %s"):format(name, group or name), uid, gid
 end
 
+-- Whether a user may do what `bit` says (4: read, 1: enter) with a path itself.
+local function permits(path, uid, gid, bit)
+  local stat = uv.fs_stat(path)
+  if not stat then return false end
+  local shift = stat.uid == uid and 64 or stat.gid == gid and 8 or 1
+  return math.floor(stat.mode / (bit * shift)) % 2 == 1
+end
+
+--- Whether a user may read what nginx must load: a checkout below /root, for
+-- example, is nobody's but root's.
+-- @tparam table found of `find`
+-- @tparam string user
+-- @tparam number uid
+-- @tparam number gid
+-- @treturn boolean|nil
+-- @treturn table err names the folder that is in the way
+function _M.readable(found, user, uid, gid)
+  if uid == 0 then return true end
+  for _, list in ipairs { found.lua_path, found.lua_cpath } do
+    local name = list == found.lua_path and "longshore/errors.lua" or "longshore/core.so"
+    local file
+    for pattern in list:gmatch("[^;]+") do
+      local path = pattern:gsub("%?%.lua$", name):gsub("%?%.so$", name)
+      if not file and _M.exists(path) then file = path end
+    end
+    local at = file and file:match("^(.*)/[^/]+$")
+    if file and not permits(file, uid, gid, 4) then at = nil end
+    while at and at ~= "" and permits(at, uid, gid, 1) do at = at:match("^(.*)/[^/]+$") end
+    if file and at ~= "" then
+      return errors.fail("forbidden", ("nginx's workers run as %s, who may not read %s; install longshore elsewhere "
+        .. "(make install), or open that path"):format(user:match("^%S+"), at or file), { field = "nginx.user" })
+    end
+  end
+  return true
+end
+
 --- Whether one may listen at an address.
 -- @tparam string address host:port
 -- @tparam string key its name in the configuration
