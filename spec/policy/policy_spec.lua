@@ -185,7 +185,8 @@ describe("policy: the broker", function()
       spy[name] = function(context)
         asked[#asked + 1] = name
         for _, field in ipairs(contract.hooks[name].sees) do
-          local optional = field == "metadata" or field == "max_size" or field == "part_size" or field == "client_key"
+          local optional = ({ metadata = true, max_size = true, part_size = true, quotas = true, headers = true,
+            tags = true, client_key = true })[field]
           assert(context[field] ~= nil or optional, name .. " does not show " .. field)
         end
         assert(context.actor or name == "after_expire" or context.upload, name)
@@ -203,7 +204,7 @@ describe("policy: the broker", function()
       during(function() upload, parts = w:upload(BODY) end))
     assert.same({ "authorize" }, during(function() w.broker:checkpoint(ANN, upload.id, parts) end))
     assert.same({ "authorize", "before_initiate" }, during(function() w:initiate(BODY, { resume = true }) end))
-    assert.same({ "authorize", "before_complete", "after_complete" }, during(function()
+    assert.same({ "authorize", "before_complete", "before_register", "after_complete" }, during(function()
       file = assert(w.broker:complete(ANN, upload.id, { parts = parts }))
     end))
     assert.same({ "authorize", "before_download" }, during(function() w.broker:download(ANN, file.id) end))

@@ -20,7 +20,8 @@ int luaopen_longshore_core(lua_State *L);
   X(jws) \
   X(verifier) \
   X(plan) \
-  X(engine)
+  X(engine) \
+  X(sandbox)
 
 #define DECLARE(name) void lsb_open_##name(lua_State *L);
 LSB_BINDINGS(DECLARE)

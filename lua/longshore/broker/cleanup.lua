@@ -126,11 +126,13 @@ end
 -- @tparam string to aborting or expiring
 -- @tparam[opt] string why
 -- @tparam[opt] table stale see `longshore.store`
+-- @tparam[opt] {table,...} events to be told of, written with the decision
 -- @treturn boolean whether this call decided it, or nil, err
-function _M.give_up(self, row, from, to, why, stale)
+function _M.give_up(self, row, from, to, why, stale, events)
   local cleanup = self:undo_cleanup(row)
   local changed, err = self.store:begin_undo(row.id,
-    { from = from, to = to, now = self.clock.now(), error = why, cleanup = cleanup, stale = stale })
+    { from = from, to = to, now = self.clock.now(), error = why, cleanup = cleanup, stale = stale,
+      events = events })
   if changed == nil then return nil, err end
   if not changed then return false end
   self:run_cleanup(cleanup)

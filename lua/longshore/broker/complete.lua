@@ -31,15 +31,17 @@ end
 -- completing → failed, the file corrupt, the object to be removed.
 local function fail(self, row, err, actor)
   local cleanup = self:undo_cleanup(row)
-  local changed, why = self.store:fail_upload(row,
-    { now = self.clock.now(), error = err.message, cleanup = cleanup, from = { "completing", "uploading" } })
+  local file = self.store:file(row.file_id)
+  local view = self:view_upload(row, "failed")
+  view.error = err.message
+  local events = self:events("after_fail", { actor = actor, upload = view, file = file and self:view_file(file) })
+  local changed, why = self.store:fail_upload(row, { now = self.clock.now(), error = err.message, cleanup = cleanup,
+    from = { "completing", "uploading" }, events = events })
   if changed == nil then return nil, why end
   if not changed then return self:settled(row, actor) end
   self.log("warn", "upload failed", { upload_id = row.id, error = tostring(err) })
   self:run_cleanup(cleanup)
-  local file = self.store:file(row.file_id)
-  self.policy:notify("after_fail", { actor = actor, upload = self:view_upload(row),
-    file = file and self:view_file(file) })
+  self:deliver(events)
   return nil, err
 end
 
@@ -56,34 +58,63 @@ local function step_back(self, row, err, actor)
   return nil, err
 end
 
+-- The policy looks at content that nobody else can see yet. What it refuses fails;
+-- what it cannot say now, because something is away or it broke itself, waits.
+local function admit(self, row, actor, content)
+  local ok, err = self.policy:decide("before_register", { actor = actor, upload = self:view_upload(row),
+    size = content.size, etag = content.etag, crc32c = content.crc32c })
+  if ok then return true end
+  if err.retryable or err.code == "internal" then return nil, err end
+  return nil, err, true
+end
+
+-- The file as it will be seen, for whoever is told of it.
+local function finished_view(self, row, fields)
+  local file = self.store:file(row.file_id)
+  if not file then return nil end
+  for name, value in pairs(fields) do file[name] = value end
+  return self:view_file(file)
+end
+
 -- The object exists and is right: the row and the file say so.
 local function register(self, row, actor, content)
   local provider, err = self:provider(row.provider)
   if not provider then return nil, err end
   local checks = { "size" }
   if row.expected_crc32c then checks[2] = "crc32c" end
+  local admitted, refused
+  admitted, err, refused = admit(self, row, actor, content)
+  if not admitted then
+    if refused then return fail(self, row, err, actor) end
+    return nil, err
+  end
   local now = self.clock.now()
+  local fields = {
+    state = "registered", filename = row.filename, content_type = row.content_type, size = content.size,
+    provider = row.provider, key = row.key, etag = content.etag, crc32c = content.crc32c, checks = checks,
+    updated_at = now,
+  }
+  local events = self:events("after_complete", function()
+    return { actor = actor, upload = self:view_upload(row, "completed"), file = finished_view(self, row, fields) }
+  end)
   -- What is replaced stays as long as a download that was signed for it.
   local due = now + ((self.policy.settings or {}).download_seconds or 0)
   local changed
   for _ = 1, 3 do -- two replacing each other's name at once: one begins anew
     changed, err = self.store:finish_complete(row, {
-      now = now,
-      new_cleanup = function(fields)
-        fields.due = due
-        return self:new_cleanup(fields)
+      now = now, file = fields, events = events,
+      new_cleanup = function(cleanup)
+        cleanup.due = due
+        return self:new_cleanup(cleanup)
       end,
-      file = {
-        state = "registered", filename = row.filename, content_type = row.content_type, size = content.size,
-        provider = row.provider, key = row.key, etag = content.etag, crc32c = content.crc32c, checks = checks,
-        updated_at = now,
-      },
     })
     if changed ~= nil or err.reason ~= "name_taken" or row.if_exists ~= "replace" then break end
   end
   if changed == nil then
     -- Possible only when the row had stepped back to uploading in between.
-    if err.reason == "name_taken" or err.code == "not_found" then return fail(self, row, err, actor) end
+    if err.reason == "name_taken" or err.reason == "replaced" or err.code == "not_found" then
+      return fail(self, row, err, actor)
+    end
     return nil, err
   end
   if not changed then return self:settled(row, actor) end
@@ -92,7 +123,7 @@ local function register(self, row, actor, content)
   if not file then return nil, err end
   file = self:view_file(file)
   self.log("info", "upload completed", { upload_id = row.id, file_id = file.id, size = file.size })
-  self.policy:notify("after_complete", { actor = actor, upload = self:view_upload(row), file = file })
+  self:deliver(events)
   return file
 end
 

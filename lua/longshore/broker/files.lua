@@ -125,8 +125,9 @@ function _M.delete_file(self, actor, id)
   local ok
   ok, err = self.policy:decide("before_delete", { actor = actor, file = file })
   if not ok then return nil, err end
+  local events = self:events("after_delete", { actor = actor, file = file })
   local changed, cleanup = self.store:begin_delete(id, {
-    owner = actor, now = self.clock.now(),
+    owner = actor, now = self.clock.now(), events = events,
     new_cleanup = function(fields)
       fields.due, fields.attempts = self.clock.now() + self.cleanup_lease, 1
       return self:new_cleanup(fields)
@@ -139,7 +140,7 @@ function _M.delete_file(self, actor, id)
     return errors.fail("conflict", "the file is being uploaded; abort the upload instead", { state = row.state })
   end
   if cleanup then self:run_cleanup(cleanup) end
-  self.policy:notify("after_delete", { actor = actor, file = file })
+  self:deliver(events)
   return true
 end
 

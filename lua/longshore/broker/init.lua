@@ -21,14 +21,15 @@
 --
 -- Methods are in `broker/uploads.lua` (initiate, upload, abort), `parts.lua`
 -- (part_urls, checkpoint), `complete.lua`, `files.lua` (file, files, usage,
--- download, delete_file), `ingest.lua`, `janitor.lua`, `orphans.lua`; `cleanup.lua` undoes. Datasets and
--- their jobs are in `datasets/`, files of projects (records) in `records/`, files whose keys
--- clients name in `managed/`, their buckets in `catalogs.lua`.
+-- download, delete_file), `ingest.lua`, `janitor.lua`, `orphans.lua`; `cleanup.lua` undoes; `outbox.lua`
+-- tells. Datasets and their jobs are in `datasets/`, files of projects (records) in `records/`, files
+-- whose keys clients name in `managed/`, their buckets in `catalogs.lua`.
 --
 -- Room: broker.
 -- @module longshore.broker
 local clock = require "longshore.clock"
 local errors = require "longshore.errors"
+local host = require "longshore.broker.host"
 local ids = require "longshore.broker.ids"
 local json = require "longshore.json"
 local policy = require "longshore.policy"
@@ -39,7 +40,7 @@ local methods = {}
 local mt = { __index = methods, __name = "longshore.broker" }
 mt.__tostring = function() return "longshore.broker" end
 
-for _, room in ipairs { "uploads", "parts", "complete", "files", "ingest", "cleanup", "janitor", "orphans",
+for _, room in ipairs { "uploads", "parts", "complete", "files", "ingest", "cleanup", "janitor", "orphans", "outbox",
   "datasets", "records", "managed" } do
   for name, method in pairs(require("longshore.broker." .. room)) do
     assert(not methods[name], name)
@@ -52,12 +53,14 @@ _M.defaults = {
   start_grace = 900,          -- how long the store may take to start an upload
   complete_lease = 120,       -- how long the janitor leaves a running complete alone
   cleanup_lease = 300,        -- how long one cleanup may take
+  event_lease = 120,          -- how long telling one event may take
   keep_seconds = 30 * 86400,  -- how long final rows are kept
 }
 
 --- Makes a broker.
 -- @tparam table options `store` (longshore.store), `providers` (name to provider),
--- `policy` (longshore.policy.new), `clock`, `log` (function(level, message, fields)),
+-- `policy` (longshore.policy.new), `transport` (for its webhooks and what its hooks fetch), `clock`,
+-- `log` (function(level, message, fields)),
 -- `options` (any of `defaults`). Managed files need `broker:manage` first.
 -- @treturn table broker
 function _M.new(options)
@@ -69,6 +72,7 @@ function _M.new(options)
     policy = options.policy or assert(policy.new { log = options.log }),
     clock = options.clock or clock.system,
     log = options.log or function() end,
+    transport = options.transport,
   }
   for name, default in pairs(_M.defaults) do
     local value = options.options and options.options[name]
@@ -77,6 +81,9 @@ function _M.new(options)
     self[name] = value
   end
   setmetatable(self, mt):manage {}
+  if self.policy.attach then
+    self.policy:attach(function(context) return host.new(self, context) end)
+  end
   return self
 end
 
@@ -98,11 +105,11 @@ function methods:authorize(actor, operation, right)
   return true
 end
 
---- What the policy and the caller see of an upload.
-function methods.view_upload(_, row)
+--- What the policy and the caller see of an upload, perhaps in the state that it is about to have.
+function methods.view_upload(_, row, state)
   return {
     id = row.id, file_id = row.file_id, filename = row.filename, content_type = row.content_type,
-    size = row.size, part_size = row.part_size, part_count = row.part_count, state = row.state,
+    size = row.size, part_size = row.part_size, part_count = row.part_count, state = state or row.state,
     deadline = row.deadline, integrity = row.integrity, provider = row.provider, key = row.key,
     organization = row.organization, tenant = row.tenant, user = row.user, service = row.service,
     error = row.error, created_at = row.created_at, updated_at = row.updated_at,

@@ -26,12 +26,13 @@ local function expire(self, report, state, by, before, limit)
     if report.dry_run then
       report.expired = report.expired + 1
     else
+      local events = self:events("after_expire", { upload = self:view_upload(row, "expiring") })
       local changed, why = self:give_up(row, { state }, "expiring", "the upload's time is over",
-        { by = by, before = before })
+        { by = by, before = before }, events)
       if changed then
         report.expired = report.expired + 1
         self.log("info", "upload expired", { upload_id = row.id })
-        self.policy:notify("after_expire", { upload = self:view_upload(row) })
+        self:deliver(events)
       elseif changed == nil then
         note(report, why, row.id)
       end
@@ -130,6 +131,17 @@ local function clean(self, report, now, limit)
   return true
 end
 
+-- What is still to be told: webhooks, and after-hooks that failed.
+local function tell(self, report, now)
+  local told, err = self:deliver_due { now = now, dry_run = report.dry_run }
+  if not told then return nil, err end
+  report.told, report.errors = told.told, report.errors + told.failed
+  for _, message in ipairs(told.messages) do
+    if #report.messages < MESSAGES then report.messages[#report.messages + 1] = message end
+  end
+  return true
+end
+
 local function purge(self, report, before, limit)
   if report.dry_run then return true end
   for _, operation in ipairs { "purge_uploads", "purge_files", "purge_jobs", "purge_deliveries",
@@ -147,12 +159,12 @@ end
 -- @treturn table report: `expired` uploads past their deadline or never started,
 -- `finished` completes, `failed`, `reopened` (completes whose client has to send
 -- something again), `aborted` (undone at the store), `cleaned` objects and second
--- looks, `purged` rows, `errors` (a number; the next run tries again), `messages`
+-- looks, `told` events, `purged` rows, `errors` (a number; the next run tries again), `messages`
 -- (the first of them), `pending` (cleanups that wait for their time)
 function _M.janitor(self, options)
   options = options or {}
   local now, limit = options.now or self.clock.now(), options.limit or 1000
-  local report = { expired = 0, finished = 0, failed = 0, reopened = 0, aborted = 0, cleaned = 0, purged = 0,
+  local report = { expired = 0, finished = 0, failed = 0, reopened = 0, aborted = 0, cleaned = 0, purged = 0, told = 0,
     errors = 0, messages = {}, pending = 0, dry_run = options.dry_run and true or nil }
   local steps = {
     function() return finish(self, report, now, limit) end,
@@ -162,6 +174,8 @@ function _M.janitor(self, options)
     function() return attend_records(self, report, now, limit) end,
     function() return look_after(self, report, now, limit) end,
     function() return clean(self, report, now, limit) end,
+    function() return tell(self, report, now) end,
+    function() return report.dry_run or self.store:purge_rates(now) end,
     function() return purge(self, report, now - self.keep_seconds, limit) end,
   }
   for _, step in ipairs(steps) do

@@ -47,7 +47,7 @@ end
 -- What no other finished file may have: service, owner and name, made one word.
 -- Each part is preceded by its length, so that no two combinations are alike.
 local function unique_name(actor, r)
-  if r.if_exists == "keep" then return nil end
+  if r.if_exists == "keep" then return nil end -- as the policy has it
   local text = {}
   for i, word in ipairs { r.service, actor.tenant, actor.organization, r.filename } do
     text[i] = ("%d:%s"):format(#word, word)
@@ -69,6 +69,7 @@ local function new_rows(self, actor, r, decision, provider, parts)
     part_count = parts.count, integrity = crc and "crc32c" or "none", signs_length = r.signs_length,
     requires_tokens = r.requires_tokens, if_exists = r.if_exists, unique_name = unique_name(actor, r),
     state = "starting", deadline = now + decision.upload_seconds, lease = 0, created_at = now, updated_at = now,
+    replaces = r.if_exists == "replace" and decision.replaces or nil,
   }
   local file = {
     id = upload.file_id, tenant = upload.tenant, organization = upload.organization, user = upload.user,
@@ -76,6 +77,18 @@ local function new_rows(self, actor, r, decision, provider, parts)
     size = upload.size, state = "uploading", metadata = metadata, created_at = now, updated_at = now,
   }
   return upload, file
+end
+
+-- The headers that the policy wants the object to have.
+local function object_headers(decision)
+  local headers, tags = {}, {}
+  for name, value in pairs(decision.headers or {}) do headers[name] = value end
+  for name, value in pairs(decision.tags or {}) do
+    tags[#tags + 1] = core.uri_encode(name) .. "=" .. core.uri_encode(value)
+  end
+  table.sort(tags)
+  if tags[1] then headers["x-amz-tagging"] = table.concat(tags, "&") end
+  return next(headers) and headers or nil
 end
 
 -- A new upload: policy, plan, row, the store's upload, row.
@@ -91,11 +104,11 @@ local function start(self, actor, r, decision)
   if not parts then return nil, err end
   local row, file = new_rows(self, actor, r, decision, provider, parts)
   local ok
-  ok, err = self.store:create_upload(row, file, decision.max_running)
+  ok, err = self.store:create_upload(row, file, decision.max_running, decision.quotas)
   if not ok then return nil, err end
 
   local begun, why = provider:create_multipart {
-    key = row.key, content_type = row.content_type, marker = row.id,
+    key = row.key, content_type = row.content_type, marker = row.id, headers = object_headers(decision),
   }
   if begun then
     ok, err = self.store:start_upload(row.id, begun.upload_id, self.clock.now())
@@ -242,10 +255,11 @@ function _M.initiate(self, actor, request)
   decision, err = self.policy:decide("before_initiate", {
     actor = actor, operation = r.operation, service = r.service, filename = r.filename,
     content_type = r.content_type, size = r.size, max_size = r.max_size, metadata = r.metadata,
-    part_size = r.part_size, resume = r.resume, provider = r.provider,
+    part_size = r.part_size, resume = r.resume, provider = r.provider, if_exists = r.if_exists,
     file_id = ids.new("fil_"), upload_id = ids.new("upl_"),
   })
   if not decision then return nil, err end
+  r.if_exists = decision.if_exists
 
   local row
   if r.resume then
@@ -297,10 +311,11 @@ function _M.abort(self, actor, id)
     ok, err = self.policy:decide("before_abort", { actor = actor, upload = self:view_upload(row) })
     if not ok then return nil, err end
     local changed
-    changed, err = self:give_up(row, { "uploading" }, "aborting")
+    local events = self:events("after_abort", { actor = actor, upload = self:view_upload(row, "aborting") })
+    changed, err = self:give_up(row, { "uploading" }, "aborting", nil, nil, events)
     if changed == nil then return nil, err end
     if changed then
-      self.policy:notify("after_abort", { actor = actor, upload = self:view_upload(row) })
+      self:deliver(events)
       return true
     end
     row, err = self:own_upload(actor, id)

@@ -33,6 +33,7 @@ _M.commands = {
   { "presign", "print a presigned URL for a bucket" },
   { "crc32c", "print or check the CRC32C of files" },
   { "token", "create, list and revoke tokens of a broker" },
+  { "policy", "check a policy file, or run it on cases" },
   { "janitor", "expire, abort and clean what uploads left behind" },
   { "status", "look at a broker, or at uploads interrupted here" },
 }

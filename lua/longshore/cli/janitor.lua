@@ -45,7 +45,7 @@ local function build(args)
   return require("longshore.service").new(config)
 end
 
-local order = { "expired", "finished", "reopened", "failed", "aborted", "cleaned", "purged", "orphans",
+local order = { "expired", "finished", "reopened", "failed", "aborted", "cleaned", "purged", "told", "orphans",
   "pending" }
 
 local function show(report, args)

@@ -257,6 +257,22 @@ _M.rules = { kind = "table", fields = {
     upload_seconds = { kind = "integer", optional = true, min = 1, max = 315360000 },
     max_running = { kind = "integer", optional = true, min = 1, max = 2 ^ 53 - 1 },
     layout = text(),
+    file = text(),                                       -- see longshore.policy.file
+    trusted = { kind = "boolean", optional = true },
+    modules = text(),                                    -- a folder
+    limits = { kind = "table", fields = {                -- of each hook, in the sandbox
+      memory = { kind = "integer", optional = true, min = MiB, max = GiB },
+      instructions = { kind = "integer", optional = true, min = 10000, max = 1e12 },
+      seconds = { kind = "number", optional = true, min = 0.01, max = 60 },
+    } },
+    fetch = { kind = "list", optional = true, each = { kind = "string" } },
+    webhooks = { kind = "list", optional = true, each = { kind = "table", fields = {
+      name = { kind = "string", required = true },
+      url = { kind = "string", required = true },
+      secret = text { secret = true, required = true },
+      hooks = { kind = "list", optional = true, each = { kind = "string" } },
+      timeout = seconds(10, 60),
+    } } },
   } },
   log = { kind = "table", fields = {
     level = { kind = "string", default = "info", one_of = { "debug", "info", "warn", "error" } },
@@ -317,6 +333,9 @@ end
 -- @treturn[2] table err
 function _M.complete(config, absolute)
   config.data = absolute(config.data)
+  for _, key in ipairs { "file", "modules" } do
+    if config.policy[key] then config.policy[key] = absolute(config.policy[key]) end
+  end
   config.store.path = absolute(config.store.path or config.data .. "/longshore.db")
   if config.store.type == "postgres" and not config.store.database then
     return errors.fail("invalid", "store.database: is required for postgres", { field = "store.database" })

@@ -33,8 +33,8 @@ local function copy(value, depth)
   return setmetatable(new, getmetatable(value))
 end
 
-local function broken(self, hook, name, reason)
-  self.log("error", "policy failed", { hook = hook, policy = name, reason = reason })
+local function broken(self, hook, name, reason, field)
+  self.log("error", "policy failed", { hook = hook, policy = name, field = field, reason = errors.redact(reason) })
   return errors.fail("internal", ("the upload policy failed in %s"):format(hook), { hook = hook })
 end
 
@@ -55,15 +55,37 @@ local function apply(self, hook, name, context, rewrites)
   for field, value in pairs(rewrites) do
     local check = allowed[field]
     if not check then
-      return broken(self, hook, name, ("%s may not be rewritten"):format(tostring(field)))
+      return broken(self, hook, name, ("%s may not be rewritten"):format(tostring(field)),
+        tostring(field))
     end
     local ok, expected = check(value)
     if not ok then
-      return broken(self, hook, name, ("%s: %s expected"):format(field, expected))
+      return broken(self, hook, name, ("%s: %s expected"):format(field, expected), field)
     end
     context[field] = value
   end
   return true
+end
+
+-- What a hook's second argument is.
+local function host_of(self, context)
+  return self.hosts and self.hosts(context) or {}
+end
+
+--- Says where hosts come from: the functions that a hook may call.
+-- @tparam function hosts (context) -> table of functions
+function methods:attach(hosts)
+  self.hosts = hosts
+end
+
+--- Whether any policy has this hook.
+-- @tparam string hook
+-- @treturn boolean
+function methods:has(hook)
+  for _, policy in ipairs(self.policies) do
+    if policy[hook] then return true end
+  end
+  return false
 end
 
 --- Asks every policy.
@@ -76,7 +98,7 @@ function methods:decide(hook, context)
   for _, policy in ipairs(self.policies) do
     local fn = policy[hook]
     if fn then
-      local ok, answer, reason = pcall(fn, copy(decision, 2))
+      local ok, answer, reason = pcall(fn, copy(decision, 2), host_of(self, decision))
       local err
       if not ok then
         ok, err = broken(self, hook, policy.name, tostring(answer))
@@ -96,17 +118,22 @@ end
 --- Tells every policy; whatever they do, the others are told too.
 -- @tparam string hook
 -- @tparam table context
+-- @treturn boolean whether all of them took it
+-- @treturn ?string why one did not
 function methods:notify(hook, context)
   assert(contract.hooks[hook] and contract.hooks[hook].after, hook)
+  local failure
   for _, policy in ipairs(self.policies) do
     local fn = policy[hook]
     if fn then
-      local ok, why = pcall(fn, copy(context, 2))
+      local ok, why = pcall(fn, copy(context, 2), host_of(self, context))
       if not ok then
+        failure = failure or tostring(why)
         self.log("error", "policy failed", { hook = hook, policy = policy.name, reason = tostring(why) })
       end
     end
   end
+  return failure == nil, failure
 end
 
 --- Makes a chain.
@@ -117,7 +144,7 @@ function _M.new(policies, log)
   for i, policy in ipairs(policies) do
     assert(type(policy) == "table", ("policy %d: table expected"):format(i))
     for name, fn in pairs(policy) do
-      if name ~= "name" then
+      if name ~= "name" and name ~= "about" then
         if not contract.hooks[name] then
           error(("policy %s: there is no hook %q"):format(policy.name or i, tostring(name)), 2)
         elseif type(fn) ~= "function" then

@@ -1,9 +1,18 @@
 --- What every hook of a policy sees and what it may change.
 --
 -- A `before_` hook may refuse; one with `rewrites` may answer a table of changes.
--- An `after_` hook is told; its answer is ignored. Every hook's context has
--- `actor` (`user`, `organization`, `tenant`, `rights`, `via`; nil when the
--- janitor acts) and the fields listed under `sees`; it is the hook's own copy.
+-- An `after_` hook is told; its answer is ignored; when it raises it is told again
+-- later. Every hook's context has `actor` (`user`, `organization`, `tenant`,
+-- `rights`, `via`, `client` with `address` and `agent` where a request is behind it;
+-- nil when the janitor acts) and the fields listed under `sees`; it is the hook's own copy.
+--
+-- Its second argument is `host`: `now()`, `log(level, message, fields)`, `word(name)`
+-- (a safe word for keys), `sha256(text)` (hex), `take{name=, key=, limit=, seconds=}`
+-- (counts; answers the seconds to wait, 0 when it was allowed), `find{service=,
+-- filename=}` (the actor's finished file of that name), `fetch{method=, url=, headers=,
+-- body= or json=, timeout=}` (of the URLs that the configuration allows; answers
+-- `status`, `headers`, `body`, `json`), and where there is an upload with content
+-- (before_register, after_complete) `head(bytes)` and `url(seconds)`.
 --
 -- Room: policy, no I/O.
 -- @module longshore.policy.contract
@@ -35,9 +44,98 @@ end
 
 local url_seconds = whole(1, 604800)
 
+local function one_of(...)
+  local set, words = {}, { ... }
+  for _, word in ipairs(words) do set[word] = true end
+  return function(v) return set[v] == true, "one of " .. table.concat(words, ", ") end
+end
+
+-- A list of fields: name to check; `required` ones must be there.
+local function record(fields, required)
+  return function(v)
+    if type(v) ~= "table" then return false, "a table" end
+    for name, value in pairs(v) do
+      local check = fields[name]
+      if not check then return false, "only known fields (not " .. tostring(name) .. ")" end
+      local ok, expected = check(value)
+      if not ok then return false, ("%s: %s"):format(name, expected) end
+    end
+    for _, name in ipairs(required or {}) do
+      if v[name] == nil then return false, name end
+    end
+    return true
+  end
+end
+
+local function list_of(check)
+  return function(v)
+    if type(v) ~= "table" then return false, "a list" end
+    for i, value in ipairs(v) do
+      local ok, expected = check(value)
+      if not ok then return false, ("%d: %s"):format(i, expected) end
+    end
+    return true
+  end
+end
+
+local RIGHTS = { read = true, upload = true, delete = true, admin = true }
+
+local function rights(v)
+  if type(v) ~= "table" then return false, "a set of rights" end
+  for name, value in pairs(v) do
+    if not RIGHTS[name] or type(value) ~= "boolean" then return false, "a set of read, upload, delete, admin" end
+  end
+  return true
+end
+
+--- Headers that a policy may give to an object.
+_M.headers = {
+  ["cache-control"] = true, ["content-disposition"] = true, ["content-encoding"] = true,
+  ["content-language"] = true, ["expires"] = true, ["x-amz-storage-class"] = true,
+  ["x-amz-server-side-encryption"] = true, ["x-amz-server-side-encryption-aws-kms-key-id"] = true,
+  ["x-amz-server-side-encryption-bucket-key-enabled"] = true, ["x-amz-object-lock-mode"] = true,
+  ["x-amz-object-lock-retain-until-date"] = true, ["x-amz-object-lock-legal-hold"] = true,
+}
+
+local function headers(v)
+  if type(v) ~= "table" then return false, "a table of headers" end
+  for name, value in pairs(v) do
+    if not _M.headers[name] then return false, ("a header that an object may have (not %s)"):format(tostring(name)) end
+    if type(value) ~= "string" or value == "" or #value > 1024 or value:find("[^\32-\126]") then
+      return false, ("%s: printable ASCII"):format(name)
+    end
+  end
+  return true
+end
+
+local function tags(v)
+  if type(v) ~= "table" then return false, "a table of tags" end
+  local count = 0
+  for name, value in pairs(v) do
+    count = count + 1
+    if type(name) ~= "string" or name == "" or #name > 128 or type(value) ~= "string" or #value > 256
+      or (name .. value):find("[^%w _%.:/=%+%-@]") or count > 10 then
+      return false, "at most 10 tags of letters, digits, spaces and _ . : / = + - @"
+    end
+  end
+  return true
+end
+
+local quota = record({ scope = one_of("user", "organization"), bytes = whole(0, 9007199254740991),
+  files = whole(0, 9007199254740991), running = whole(0, 9007199254740991) }, { "scope" })
+
 --- The hooks by name: `sees` (for the documentation), `rewrites` (field to its
 -- check) and `after`.
 _M.hooks = {
+  -- Who is asking. `actor` is what the token says, or nil; `token`: whether one was
+  -- presented and is not valid. A rewritten actor takes its place, also for those without a token.
+  authenticate = {
+    sees = { "service", "method", "path", "token", "client" },
+    rewrites = { actor = record({ user = text(255), organization = text(255), tenant = text(255), rights = rights,
+      via = text(32), token_id = text(64), client = plain, principal = plain },
+      { "user", "organization", "tenant", "rights" }) },
+  },
+
   -- Whether this actor may do this at all. `right`: read, upload, delete, admin.
   authorize = { sees = { "operation", "right" } },
 
@@ -45,7 +143,7 @@ _M.hooks = {
   -- up again (`resume`; only refusing and upload_seconds count then).
   before_initiate = {
     sees = { "operation", "service", "filename", "content_type", "size", "max_size", "metadata",
-      "part_size", "resume", "file_id", "upload_id", "provider",
+      "part_size", "resume", "file_id", "upload_id", "provider", "if_exists", "quotas", "headers", "tags",
       "client_key" }, -- where the client names the key (athena); a rewritten `key` counts for nothing then
     rewrites = {
       key = key,
@@ -55,6 +153,11 @@ _M.hooks = {
       part_size = whole(1, 9007199254740991),
       upload_seconds = whole(1, 315360000),
       max_running = whole(1, 9007199254740991),
+      if_exists = one_of("refuse", "replace", "keep"),
+      replaces = text(64), -- with if_exists replace: only this file (its id)
+      quotas = list_of(quota),
+      headers = headers,
+      tags = tags,
     },
   },
 
@@ -63,6 +166,10 @@ _M.hooks = {
 
   -- The parts listed by the store fit the plan; the object is about to be made of them.
   before_complete = { sees = { "upload", "parts", "size", "crc32c" } },
+
+  -- The object is whole at the store, and nobody can see it yet: a refusal fails the
+  -- upload; a `retryable` one leaves it to the next complete, or to the janitor.
+  before_register = { sees = { "upload", "size", "etag", "crc32c" } },
 
   after_complete = { after = true, sees = { "upload", "file" } },
   after_fail = { after = true, sees = { "upload", "file" } },
@@ -75,6 +182,9 @@ _M.hooks = {
     sees = { "file" },
     rewrites = { url_seconds = url_seconds, filename = text(1024), content_type = text(255) },
   },
+
+  -- Who may see these is about to change. `visibility`: what it becomes.
+  before_visibility = { sees = { "files", "visibility" } },
 
   before_delete = { sees = { "file" } },
   after_delete = { after = true, sees = { "file" } },

@@ -31,6 +31,10 @@ local bounds = {
   download_seconds = { 1, 604800 }, upload_seconds = { 1, 315360000 },
 }
 
+-- What the options may further have, and what each is.
+local others = { rules = "table", log = "function", file = "string", trusted = "boolean", limits = "table",
+  modules = "string", fetch = "table", webhooks = "table", clock = "table" }
+
 -- The rules that always hold, as a policy like any other.
 local function house_rules(settings)
   local rules = { name = "house rules" }
@@ -73,9 +77,12 @@ end
 
 --- Makes a policy.
 -- @tparam[opt] table options any of `defaults`; `rules`: a list of further
--- policies, asked after the house rules; `log`: function(level, message, fields)
--- @treturn table policy with `decide(hook, context)`, `notify(hook, context)` and
--- `settings`, or nil, err when an option is wrong (`field` names it)
+-- policies, asked after the house rules; `file`: the path of a policy file (see
+-- longshore.policy.file, also for `trusted`, `limits` and `modules`), asked after
+-- those; `fetch`: list of URLs that hooks may call (each stands for all below it);
+-- `webhooks`: see longshore.policy.webhook; `clock`; `log`: function(level, message, fields)
+-- @treturn table policy with `decide(hook, context)`, `notify(hook, context)`,
+-- `settings`, `fetch` and `webhooks`, or nil, err when an option is wrong (`field` names it)
 function _M.new(options)
   options = options or {}
   local settings = {}
@@ -91,15 +98,27 @@ function _M.new(options)
   end
   local ok, why = keys.check_layout(settings.layout)
   if not ok then return errors.fail("invalid", why, { field = "layout" }) end
-  for name in pairs(options) do
-    if settings[name] == nil and name ~= "rules" and name ~= "log" then
+  for name, value in pairs(options) do
+    if others[name] and type(value) ~= others[name] then
+      return errors.fail("invalid", ("%s: a %s expected"):format(name, others[name]), { field = name })
+    elseif settings[name] == nil and not others[name] then
       return errors.fail("invalid", ("there is no policy option %q"):format(tostring(name)), { field = tostring(name) })
     end
   end
   local policies = { house_rules(settings) }
   for _, policy in ipairs(options.rules or {}) do policies[#policies + 1] = policy end
+  if options.file then
+    local from_file, err = require("longshore.policy.file").open {
+      path = options.file, trusted = options.trusted, limits = options.limits, modules = options.modules,
+      log = options.log, clock = options.clock,
+    }
+    if not from_file then return errors.fail(err.code, "file: " .. err.message, { field = "file" }) end
+    policies[#policies + 1] = from_file
+  end
+  local hooks, bad = require("longshore.policy.webhook").check(options.webhooks or {})
+  if not hooks then return nil, bad end
   local policy = chain.new(policies, options.log)
-  policy.settings = settings
+  policy.settings, policy.webhooks, policy.fetch = settings, hooks, options.fetch or {}
   return policy
 end
 

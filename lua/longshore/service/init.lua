@@ -39,8 +39,8 @@ local function build_providers(config, make)
   return providers
 end
 
-local function build_policy(config, log)
-  local options = { log = log }
+local function build_policy(config, log, clock)
+  local options = { log = log, clock = clock }
   for key, value in pairs(config.policy) do options[key] = value end
   local policy, err = require("longshore.policy").new(options)
   if policy then return policy end
@@ -80,11 +80,16 @@ local function build(config, parts)
   end
   local policy = parts.policy
   if not policy then
-    policy, err = build_policy(config, parts.log)
+    policy, err = build_policy(config, parts.log, clock)
     if not policy then return nil, err end
   end
+  local transport = parts.transport
+  if not transport and (policy.fetch and policy.fetch[1] or policy.webhooks and policy.webhooks[1]) then
+    transport = require("longshore.http.transport").new { max_response = 1024 * 1024 }
+  end
   local broker = require("longshore.broker").new {
-    store = store, providers = providers, policy = watch.policy(policy, parts), clock = clock, log = parts.log,
+    transport = transport, store = store, providers = providers, policy = watch.policy(policy, parts), clock = clock,
+    log = parts.log,
     options = config.broker_options,
   }
   local tokens = parts.tokens or require("longshore.broker.tokens").new { store = store, clock = clock }
@@ -179,6 +184,29 @@ local function log_error(self, request, response, err, id)
   self.log(response.status >= 500 and "error" or "info", tostring(err), fields)
 end
 
+-- Who is asking: the token's actor, as the policy takes it, with where the request came from.
+local function identify(self, request, route)
+  local actor, err
+  if route.service.authenticate then
+    actor, err = route.service.authenticate(request, self.verify, route)
+  else
+    actor, err = self.authenticate(request, route.service.token)
+  end
+  if not actor and err.code ~= "unauthenticated" then return nil, err end
+  local client = { address = request.remote_addr, agent = request.headers["user-agent"] }
+  local policy = self.broker.policy
+  if policy and policy.has and policy:has("authenticate") then
+    local decision, why = policy:decide("authenticate", { actor = actor, service = route.service.name,
+      method = request.method, path = request.path, client = client, token = not actor and err.reason ~= "missing" })
+    if not decision then return nil, why end
+    actor = decision.actor
+  end
+  if not actor then return nil, err end
+  local known = { client = client }
+  for field, value in pairs(actor) do known[field] = value end
+  return known
+end
+
 -- The steps that need no body. Returns the context, or nil and an error.
 local function open(self, request)
   local route, params = self.router:match(request.method, request.path)
@@ -187,12 +215,7 @@ local function open(self, request)
   local ctx = { request = request, route = route, params = params, settings = route.settings,
     broker = self.broker, log = self.log, data = self.config.data, state = self.states[route.service.name] }
   if route.auth then
-    local actor, err
-    if route.service.authenticate then
-      actor, err = route.service.authenticate(request, self.verify, route)
-    else
-      actor, err = self.authenticate(request, route.service.token)
-    end
+    local actor, err = identify(self, request, route)
     if not actor then return nil, err end
     ctx.actor = actor
     request.about.actor = actor

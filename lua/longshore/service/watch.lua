@@ -63,13 +63,11 @@ function _M.policy(policy, parts)
     observe("hook", { hook = hook, outcome = outcome }, core.monotonic() - started)
     return decision, err
   end
-  local notify = policy.notify
-  policy.notify = function(self, hook, context)
+  policy.observe = function(hook, context)
     local file = hook == "after_complete" and context.file
     if file and file.service and file.size then
       observe("uploaded", { service = file.service }, nil, { received = file.size })
     end
-    return notify(self, hook, context)
   end
   return policy
 end

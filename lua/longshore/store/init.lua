@@ -15,8 +15,9 @@
 -- **Uploads** (states: starting, uploading, completing, completed, failed,
 -- aborting, aborted, expiring, expired)
 --
--- * `create_upload(upload, file|nil, max_running|nil) -> true`: a new upload, with a
---   new file row unless it is for an existing one. `quota` when the organization has
+-- * `create_upload(upload, file|nil, max_running|nil, quotas|nil) -> true`: a new upload, with a
+--   new file row unless it is for an existing one. `quotas`: list of `{scope="user"|"organization",
+--   bytes=, files=, running=}`, each counted in the same transaction. `quota` when the organization has
 --   `max_running` uploads running, also counting those of the same moment. `conflict` (`reason="name_taken"`,
 --   `file_id`) when `if_exists="refuse"` and a finished file has `unique_name`.
 -- * `start_upload(id, provider_upload_id, now) -> bool`: starting → uploading.
@@ -31,14 +32,15 @@
 --   uploading → completing before the deadline, keeping the parts, and the name
 --   (given for `refuse`) becomes the file's: `conflict` (`name_taken`) when another has it.
 -- * `step_back(id, now) -> bool`: completing → uploading; the name is free again.
--- * `finish_complete(upload, {now,file,new_cleanup}) -> bool`: completing or
+-- * `finish_complete(upload, {now,file,new_cleanup,events|nil}) -> bool`: completing or
 --   uploading → completed, and in the same transaction the fields `file` are set on
 --   the file's row, a finished file of the same name is displaced (`replace`), and
 --   cleanups are made (`new_cleanup(fields) -> row`) for objects that are not
---   needed any more.
--- * `fail_upload(upload, {now,error,cleanup,from|nil}) -> bool`: completing → failed,
+--   needed any more. With `upload.replaces` only that file is displaced; `conflict`
+--   (`reason="replaced"`) when another has its name by now. `events` are rows of the outbox.
+-- * `fail_upload(upload, {now,error,cleanup,from|nil,events|nil}) -> bool`: completing → failed,
 --   a file that has no content yet becomes corrupt.
--- * `begin_undo(id, {from,to,now,error,cleanup,stale|nil}) -> bool`: one of the
+-- * `begin_undo(id, {from,to,now,error,cleanup,stale|nil,events|nil}) -> bool`: one of the
 --   states `from` → aborting or expiring, with the cleanup that will undo it. With
 --   `stale={by="deadline"|"updated_at"|"lease", before=time}` only when it still is.
 -- * `stale_uploads{state,by,before,limit} -> rows`, oldest first.
@@ -56,7 +58,7 @@
 -- * `files{tenant,organization,service|nil,content_type|nil,state|nil,offset|nil,
 --   limit|nil} -> rows, total`, oldest first.
 -- * `usage{tenant,organization,service|nil,state|nil} -> {files,bytes,updated_at}`
--- * `begin_delete(id, {owner,now,new_cleanup}) -> bool, cleanup|nil`: registered or
+-- * `begin_delete(id, {owner,now,new_cleanup,events|nil}) -> bool, cleanup|nil`: registered or
 --   corrupt → deleting (deleted at once where there is no content).
 -- * `purge_files(before, limit) -> count`: deleted and corrupt rows, once nothing
 --   refers to them.
@@ -71,6 +73,19 @@
 -- * `finish_cleanup(cleanup, {now,again|nil}) -> true`: it is done: aborting →
 --   aborted, expiring → expired, deleting → deleted; `again` is a cleanup to follow.
 -- * `count_cleanups() -> {kind=count}`
+--
+-- **Events**: the outbox, written together with the change that they tell of.
+--
+-- * `add_events(events) -> true`
+-- * `due_events(now, limit) -> rows`, `claim_event(event, lease) -> bool`,
+--   `postpone_event(id, due, why) -> true`, `finish_event(id) -> true`,
+--   `count_events() -> {target=count}`
+--
+-- **Rates**
+--
+-- * `take_rate(name, {limit,seconds,now}) -> wait`: counts one, if not more than `limit`
+--   were counted in `seconds`; 0, or how many seconds to wait (nothing is counted then).
+-- * `purge_rates(before) -> count`
 --
 -- **Tokens**
 --
@@ -98,7 +113,8 @@ local methods = {}
 local mt = { __index = methods, __name = "longshore.store" }
 mt.__tostring = function(self) return "store (" .. self.db.dialect.name .. ")" end
 
-for _, room in ipairs { "uploads", "files", "cleanups", "tokens", "datasets", "records", "managed", "catalogs" } do
+for _, room in ipairs { "uploads", "files", "cleanups", "events", "rates", "tokens",
+  "datasets", "records", "managed", "catalogs" } do
   for name, operation in pairs(require("longshore.store." .. room)) do
     assert(not methods[name], name)
     methods[name] = operation

@@ -43,6 +43,7 @@ _M.uploads = rows.define("uploads", {
   { "error", "s" },
   { "created_at", "t" },
   { "updated_at", "t" },
+  { "replaces", "s" },           -- the only file that may be displaced; NULL: any
 })
 
 --- The columns of `parts`: parts that the client says are in the store.
@@ -171,6 +172,18 @@ _M.jobs = rows.define("jobs", {
   { "updated_at", "t" },
 })
 
+--- The columns of `events`: what is still to be told. See longshore.broker.outbox.
+_M.events = rows.define("events", {
+  { "id", "s" },
+  { "hook", "s" },
+  { "target", "s" },             -- policy, or webhook:NAME
+  { "payload", "s" },            -- JSON text
+  { "due", "t" },                -- also the lease: claimed by moving it
+  { "attempts", "i" },
+  { "error", "s" },
+  { "created_at", "t" },
+})
+
 --- The migrations, oldest first; each a list of statements.
 _M.migrations = {
   {
@@ -242,6 +255,18 @@ _M.migrations = {
   },
   record_tables.migration,
   managed_tables.migration,
+  {
+    [[CREATE TABLE events (
+      id TEXT NOT NULL PRIMARY KEY, hook TEXT NOT NULL, target TEXT NOT NULL,
+      payload TEXT NOT NULL, due {integer} NOT NULL, attempts {integer} NOT NULL, error TEXT,
+      created_at {integer} NOT NULL)]],
+    "CREATE INDEX events_due ON events (due)",
+    -- The time at which the last of what was taken is paid for.
+    "CREATE TABLE rates (name TEXT NOT NULL PRIMARY KEY, paid_until {integer} NOT NULL)",
+    "CREATE INDEX rates_old ON rates (paid_until)",
+    "CREATE INDEX files_quota ON files (tenant, organization, state, username, size)",
+    "ALTER TABLE uploads ADD COLUMN replaces TEXT",
+  },
 }
 
 local function current_version(db)

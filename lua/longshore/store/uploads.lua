@@ -15,6 +15,7 @@ local _M = {}
 
 local unpack = table.unpack or unpack -- luacheck: ignore
 local uploads, parts, files, cleanups = schema.uploads, schema.parts, schema.files, schema.cleanups
+local events = schema.events
 local ms = rows.milliseconds
 
 local function insert(db, description, row)
@@ -58,12 +59,54 @@ local function add_cleanup(db, cleanup)
   return insert(db, cleanups, cleanup)
 end
 
--- Whether the organization may have one more running upload.
-local function has_room(db, upload, limit)
-  if db.dialect.lock_name then -- SQLite's writers are one at a time anyway
-    local ok, err = db:query(db.dialect.lock_name, ("%s\n%s"):format(upload.tenant, upload.organization))
+-- What is to be told of a change, in its transaction.
+local function add_events(db, list)
+  for _, event in ipairs(list or {}) do
+    local ok, err = insert(db, events, event)
     if not ok then return nil, err end
   end
+  return true
+end
+
+-- From here to the end of the transaction nobody else counts this organization.
+local function lock_owner(db, upload)
+  if not db.dialect.lock_name then return true end -- SQLite's writers are one at a time anyway
+  return db:query(db.dialect.lock_name, ("%s\n%s"):format(upload.tenant, upload.organization))
+end
+
+local function over_quota(quota, what, limit, used)
+  return errors.fail("quota", ("the %s's quota is %.0f %s; %.0f are used"):format(quota.scope, limit, what, used),
+    { reason = "quota", scope = quota.scope, quota = what, limit = limit, used = used })
+end
+
+-- Whether one more upload fits a quota. Files count from the moment they begin.
+local function fits(db, upload, quota)
+  local own, params = "", { upload.tenant, upload.organization }
+  if quota.scope == "user" then
+    own, params[3] = " AND username = ?", upload.user
+  end
+  if quota.bytes or quota.files then
+    local answer, err = db:query([[SELECT CAST(COUNT(*) AS TEXT), CAST(COALESCE(SUM(size), 0) AS TEXT) FROM files
+      WHERE tenant = ? AND organization = ? AND state IN ('uploading', 'registered')]] .. own, unpack(params))
+    if not answer then return nil, err end
+    local count, bytes = tonumber(answer[1][1]), tonumber(answer[1][2])
+    if quota.files and count + 1 > quota.files then return over_quota(quota, "files", quota.files, count) end
+    if quota.bytes and bytes + (upload.size or 0) > quota.bytes then
+      return over_quota(quota, "bytes", quota.bytes, bytes)
+    end
+  end
+  if quota.running then
+    local answer, err = db:query([[SELECT CAST(COUNT(*) AS TEXT) FROM uploads WHERE tenant = ? AND organization = ?
+      AND state IN ('starting', 'uploading', 'completing')]] .. own, unpack(params))
+    if not answer then return nil, err end
+    local count = tonumber(answer[1][1])
+    if count + 1 > quota.running then return over_quota(quota, "running uploads", quota.running, count) end
+  end
+  return true
+end
+
+-- Whether the organization may have one more running upload.
+local function has_room(db, upload, limit)
   local answer, err = db:query([[SELECT CAST(COUNT(*) AS TEXT) FROM (SELECT 1 FROM uploads WHERE tenant = ?
     AND organization = ? AND state IN ('starting', 'uploading', 'completing') LIMIT ?i) AS running]],
     upload.tenant, upload.organization, limit)
@@ -73,11 +116,19 @@ local function has_room(db, upload, limit)
     { reason = "too_many_uploads", limit = limit })
 end
 
-function _M.create_upload(self, upload, file, max_running)
+function _M.create_upload(self, upload, file, max_running, quotas)
   local db = self.db
   return db:transaction(function()
+    if max_running or (quotas and quotas[1]) then
+      local ok, err = lock_owner(db, upload)
+      if not ok then return nil, err end
+    end
     if max_running then
       local ok, err = has_room(db, upload, max_running)
+      if not ok then return nil, err end
+    end
+    for _, quota in ipairs(quotas or {}) do
+      local ok, err = fits(db, upload, quota)
       if not ok then return nil, err end
     end
     if file then
@@ -228,12 +279,17 @@ function _M.step_back(self, id, now)
 end
 
 -- The finished file whose name is taken over: out of sight, its object to be deleted.
-local function displace(db, name, file_id, new_cleanup, now)
+local function displace(db, upload, new_cleanup, now)
+  local name, file_id = upload.unique_name, upload.file_id
   local answer, err = db:query([[UPDATE files SET state = 'deleting', unique_name = NULL,
     updated_at = ?i WHERE unique_name = ? AND id <> ? RETURNING id, provider, object_key]],
     ms(now), name, file_id)
   if not answer then return nil, err end
   for _, row in ipairs(answer) do
+    if upload.replaces and row[1] ~= upload.replaces then
+      return errors.fail("conflict", "the file was replaced by another one meanwhile",
+        { reason = "replaced", file_id = row[1] })
+    end
     local ok
     ok, err = add_cleanup(db, new_cleanup { file_id = row[1], provider = row[2], key = row[3] })
     if not ok then return nil, err end
@@ -267,7 +323,7 @@ function _M.finish_complete(self, upload, finish)
     if not ok then return nil, err end
     if upload.unique_name then
       if upload.if_exists == "replace" then
-        ok, err = displace(db, upload.unique_name, upload.file_id, finish.new_cleanup, now)
+        ok, err = displace(db, upload, finish.new_cleanup, now)
         if not ok then return nil, err end
       end
       ok, err = claim_name(db, upload.file_id, upload.unique_name)
@@ -278,6 +334,8 @@ function _M.finish_complete(self, upload, finish)
     ok, err = db:exec("UPDATE files SET " .. set .. " WHERE id = ?", unpack(values, 1, count + 1))
     if not ok then return nil, err end
     ok, err = drop_parts(db, upload.id)
+    if not ok then return nil, err end
+    ok, err = add_events(db, finish.events)
     if not ok then return nil, err end
     return true
   end)
@@ -297,6 +355,8 @@ function _M.fail_upload(self, upload, fail)
     ok, err = drop_parts(db, upload.id)
     if not ok then return nil, err end
     ok, err = add_cleanup(db, fail.cleanup)
+    if not ok then return nil, err end
+    ok, err = add_events(db, fail.events)
     if not ok then return nil, err end
     return true
   end)
@@ -323,6 +383,8 @@ function _M.begin_undo(self, id, undo)
     ok, err = drop_parts(db, id)
     if not ok then return nil, err end
     ok, err = add_cleanup(db, undo.cleanup)
+    if not ok then return nil, err end
+    ok, err = add_events(db, undo.events)
     if not ok then return nil, err end
     return true
   end)

@@ -64,7 +64,7 @@ local function fail(self, job, message)
     cleanup = self:new_cleanup { provider = job.provider, key = job.key } })
   if ended then
     self.log("info", "a commit failed", { job = job.id, reason = message })
-    self.policy:notify("after_fail", { upload = job })
+    self:announce("after_fail", { upload = job })
   end
   return ended, err
 end
@@ -132,7 +132,7 @@ function _M.work(self, job)
   if done then
     local id = job.dataset_id or options.dataset_id
     self.log("info", "a dataset has new content", { job = job.id, dataset = id, bytes = job.size })
-    self.policy:notify("after_complete", { upload = job, file = self.store:dataset(id) })
+    self:announce("after_complete", { upload = job, file = self.store:dataset(id) })
   end
   if done == nil and err.reason and REASONS[err.reason] then return fail(self, job, REASONS[err.reason]) end
   return done, err

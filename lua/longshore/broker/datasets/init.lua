@@ -42,7 +42,7 @@ local function settle(self, job)
   local cleanup = job.key and self:new_cleanup { provider = job.provider, key = job.key }
   local ended, err = self.store:fail_job(job, { now = now, stale = true, cleanup = cleanup,
     error = job.key and "The upload was not committed in time." or "The upload was not completed in time." })
-  if ended then self.policy:notify("after_expire", { upload = job }) end
+  if ended then self:announce("after_expire", { upload = job }) end
   return ended, err
 end
 

@@ -122,7 +122,7 @@ local function once(self, row)
   if new and fields then
     self.log("info", "a file's bytes were noticed", { file_id = row.id, status = new.status, size = new.size })
     if new.status == "available" then
-      self.policy:notify("after_complete", { file = self:view_managed(new), upload = self:view_managed(new) })
+      self:announce("after_complete", { file = self:view_managed(new), upload = self:view_managed(new) })
     end
   end
   return new, err

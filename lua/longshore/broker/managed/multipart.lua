@@ -241,7 +241,7 @@ local function register(self, upload, content)
       if not file then return nil, err end
       local view = self:view_managed(file)
       self.log("info", "upload completed", { upload_id = upload.id, file_id = file.id, size = file.size })
-      self.policy:notify("after_complete", { upload = self:view_upload(upload), file = view })
+      self:announce("after_complete", { upload = self:view_upload(upload), file = view })
       return view
     end
     if err.reason ~= "changed" then return nil, err end
@@ -368,7 +368,7 @@ function _M.abort_managed_upload(self, actor, file_id, upload_id)
     if upload.state ~= "aborting" and upload.state ~= "aborted" then return self:state_error(upload) end
     return true
   end
-  self.policy:notify("after_abort", { actor = actor, upload = self:view_upload(upload) })
+  self:announce("after_abort", { actor = actor, upload = self:view_upload(upload) })
   return true
 end
 

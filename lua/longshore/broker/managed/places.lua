@@ -155,7 +155,7 @@ function _M.delete_managed(self, actor, ids)
     end)
     if not done then return nil, err end
     files[i] = self:view_managed(done)
-    self.policy:notify("after_delete", { actor = actor, file = files[i] })
+    self:announce("after_delete", { actor = actor, file = files[i] })
   end
   return files
 end

@@ -97,7 +97,7 @@ local function bind(self, provider, delivery, found)
       { missing = { { id = delivery.record_id } }, reason = "record" })
   end
   -- (Newer content is there already: the cleanup of the delivery's key stays.)
-  self.policy:notify("after_complete", { upload = { id = delivery.id, provider = delivery.provider },
+  self:announce("after_complete", { upload = { id = delivery.id, provider = delivery.provider },
     file = { id = ("%.0f"):format(delivery.record_id), size = found.size, crc32c = found.crc32c } })
   return true
 end

@@ -155,7 +155,7 @@ function _M.delete_records(self, actor, references, ignore)
   end)
   if not gone then return nil, err end
   for _, cleanup in ipairs(made) do self:run_cleanup(cleanup) end
-  for _, row in ipairs(gone) do self.policy:notify("after_delete", { actor = actor, file = access.view(row) }) end
+  for _, row in ipairs(gone) do self:announce("after_delete", { actor = actor, file = access.view(row) }) end
   return true
 end
 

@@ -105,7 +105,7 @@ function _M.look(self, delivery)
   clear(provider, delivery, found)
   if bound and swapped then
     self.log("info", "bytes have arrived", { delivery = delivery.id, size = copy.size })
-    self.policy:notify("after_complete", { upload = { id = delivery.id, provider = delivery.provider },
+    self:announce("after_complete", { upload = { id = delivery.id, provider = delivery.provider },
       file = { id = ("%.0f"):format(delivery.record_id), size = copy.size, crc32c = copy.crc32c } })
   end
   return true -- taken now, or by somebody else meanwhile

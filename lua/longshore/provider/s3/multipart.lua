@@ -31,7 +31,7 @@ end
 --- Starts a multipart upload. No checksum algorithm is announced: clients that
 -- know nothing of it send parts without one.
 -- @tparam table o `key`, `content_type`, `content_disposition`, `metadata`,
---   `marker` (kept with the object, see `complete_multipart`), `headers` (further ones: encryption)
+--   `marker` (kept with the object, see `complete_multipart`), `headers` (further ones)
 -- @treturn table|nil `{upload_id=, tries=}`; after more than one try the store may
 --   have started others that nobody knows
 -- @treturn[opt] table err

@@ -17,8 +17,8 @@ local LIST_BYTES = 8 * 1024 * 1024
 local GET_BYTES = 16 * 1024 * 1024
 
 --- Headers that describe an object being made. (For the provider's own rooms.)
--- @tparam table o `content_type`, `content_disposition`, `metadata`, `marker`, `headers` (further
---   ones, lower case: encryption)
+-- @tparam table o `content_type`, `content_disposition`, `metadata`, `marker`, `headers`
+-- (further ones by lower-case name: storage class, encryption, tags, cache-control...)
 -- @treturn table|nil headers
 -- @treturn[opt] table err
 function _M:object_headers(o)

@@ -1,0 +1,156 @@
+--- The broker's outbox: after-hooks and webhooks, told at least once.
+--
+-- An event is a row for each who is to be told, written in the transaction of the
+-- change that it tells of, and deleted when it was told. The policy's own after-hooks
+-- run at once, by whoever made the change; webhooks, and whatever failed or was cut
+-- off, are the janitor's. What failed is tried again, later each time, up to an
+-- hour, for three days.
+--
+-- Room: broker.
+-- @module longshore.broker.outbox
+local errors = require "longshore.errors"
+local ids = require "longshore.broker.ids"
+local json = require "longshore.json"
+local webhook = require "longshore.policy.webhook"
+
+local _M = {}
+
+local GIVE_UP = 3 * 86400 -- seconds
+local FIRST_WAIT, LONGEST_WAIT = 10, 3600
+local ROUND = 200         -- events in one round of the janitor
+local PATIENCE = 3        -- failures of one webhook in a round, then it waits for the next
+
+-- Of an actor, what others may know.
+local function view_actor(actor)
+  if not actor then return nil end
+  return { user = actor.user, organization = actor.organization, tenant = actor.tenant, via = actor.via,
+    client = actor.client }
+end
+
+--- The rows that tell of a change, to be written with it.
+-- @tparam string hook an after-hook
+-- @tparam table|function context or what makes it, called only when there is a listener
+-- @treturn {table,...} rows, perhaps none, and `hook` and `context`
+function _M.events(self, hook, context)
+  local policy, targets = self.policy, {}
+  if policy:has(hook) then targets[1] = "policy" end
+  for _, listener in ipairs(policy.webhooks or {}) do
+    if not listener.hooks or listener.hooks[hook] then targets[#targets + 1] = "webhook:" .. listener.name end
+  end
+  if not targets[1] and not policy.observe then return {} end
+  if type(context) == "function" then context = context() end
+  local now, list = self.clock.now(), { hook = hook, context = context }
+  if not targets[1] then return list end
+  local payload = json.encode { hook = hook, at = now, actor = view_actor(context.actor), upload = context.upload,
+    file = context.file, dataset = context.dataset }
+  for i, target in ipairs(targets) do
+    local own = target == "policy" -- told by this very call
+    list[i] = { id = ids.new("evt_"), hook = hook, target = target, payload = payload, created_at = now,
+      due = own and now + self.event_lease or now, attempts = own and 1 or 0 }
+  end
+  return list
+end
+
+local function post(self, event, name)
+  local listener
+  for _, candidate in ipairs(self.policy.webhooks or {}) do
+    if candidate.name == name then listener = candidate end
+  end
+  if not listener then
+    self.log("warn", "event dropped: there is no such webhook any more", { event_id = event.id, webhook = name })
+    return true
+  elseif not self.transport then
+    return errors.fail("unavailable", "this broker has no transport for webhooks")
+  end
+  local body = ('{"id":%s,%s'):format(json.encode(event.id), event.payload:sub(2))
+  local response, err = self.transport {
+    method = "POST", url = listener.url, body = body, timeout = listener.timeout, max_response = 65536,
+    headers = webhook.headers(listener.secret, body, self.clock.now(), event),
+  }
+  if not response then return nil, err end
+  if response.status >= 200 and response.status < 300 then return true end
+  return errors.fail("unavailable", ("the webhook %s answered %d"):format(name, response.status))
+end
+
+local function tell(self, event)
+  local name = event.target:match("^webhook:(.*)$")
+  if name then return post(self, event, name) end
+  local context, err = json.decode(event.payload)
+  if not context then return nil, err end
+  local ok, why = self.policy:notify(event.hook, context)
+  if ok then return true end
+  return errors.fail("internal", why or "the policy failed")
+end
+
+-- Tells an event that the caller has claimed.
+local function run(self, event)
+  local called, ok, err = pcall(tell, self, event)
+  if not called then ok, err = nil, errors.from(ok) end
+  if ok then return self.store:finish_event(event.id) end
+  local now = self.clock.now()
+  local fields = { event_id = event.id, hook = event.hook, target = event.target, attempts = event.attempts,
+    error = tostring(err) }
+  if now - event.created_at > GIVE_UP then
+    self.log("error", "event given up", fields)
+    self.store:finish_event(event.id)
+    return nil, err
+  end
+  self.log("warn", "event not told yet", fields)
+  local wait = math.min(LONGEST_WAIT, FIRST_WAIT * 2 ^ math.min(event.attempts - 1, 10))
+  local put_off, why = self.store:postpone_event(event.id, now + wait, tostring(err))
+  if not put_off then return nil, why end
+  return nil, err
+end
+
+--- Tells of a change that has been made, as far as that can be done here.
+-- @tparam {table,...} events of `events`, written with the change
+function _M.deliver(self, events)
+  if self.policy.observe and events.hook then self.policy.observe(events.hook, events.context) end
+  for _, event in ipairs(events) do
+    if event.target == "policy" then run(self, event) end
+  end
+end
+
+--- Tells of a change that knows nothing of the outbox: what dies between the change
+-- and this call is not told.
+-- @tparam string hook
+-- @tparam table context
+function _M.announce(self, hook, context)
+  local events = self:events(hook, context)
+  if events[1] then
+    local ok, err = self.store:add_events(events)
+    if not ok then
+      self.log("error", "event lost", { hook = hook, error = tostring(err) })
+      return
+    end
+  end
+  self:deliver(events)
+end
+
+--- Tells what is due: webhooks, and what could not be told before.
+-- @tparam[opt] table options `now`, `limit` (200), `dry_run`
+-- @treturn table report `told`, `failed` (numbers), `messages`; or nil, err
+function _M.deliver_due(self, options)
+  options = options or {}
+  local report, failures = { told = 0, failed = 0, messages = {} }, {}
+  local rows, err = self.store:due_events(options.now or self.clock.now(), options.limit or ROUND)
+  if not rows then return nil, err end
+  for _, event in ipairs(rows) do
+    if options.dry_run then
+      report.told = report.told + 1
+    elseif (failures[event.target] or 0) < PATIENCE
+      and self.store:claim_event(event, self.clock.now() + self.event_lease) then
+      event.attempts = event.attempts + 1
+      local ok, why = run(self, event)
+      if ok then
+        report.told = report.told + 1
+      else
+        report.failed, failures[event.target] = report.failed + 1, (failures[event.target] or 0) + 1
+        report.messages[#report.messages + 1] = ("%s: %s"):format(event.id, errors.redact(tostring(why)))
+      end
+    end
+  end
+  return report
+end
+
+return _M

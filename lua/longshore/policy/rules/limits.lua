@@ -1,0 +1,206 @@
+--- Rules of how much, how often and when.
+--
+-- Room: policy, no I/O. Runs inside the sandbox too.
+-- @module longshore.policy.rules.limits
+local util = require "longshore.policy.rules.util"
+
+local _M = {}
+
+--- Sizes of a file.
+-- @tparam table options `max`, `min` (bytes), `announced` (refuse an upload that does not say its size)
+function _M.size(options)
+  util.options("size", options, { max = "number", min = "number", announced = "boolean" })
+  local min = options.min or 0
+  return {
+    about = ("a file has %s to %s"):format(util.bytes(min), options.max and util.bytes(options.max) or "any size"),
+    before_initiate = function(context)
+      local size = context.size
+      if not size then
+        if options.announced then
+          return false, { code = "invalid", field = "size", message = "the size must be announced" }
+        end
+        return true
+      end
+      if options.max and size > options.max then
+        return false, { code = "too_large", field = "size", limit = options.max,
+          message = ("the file has %s; at most %s are allowed"):format(util.bytes(size), util.bytes(options.max)) }
+      elseif size < min then
+        return false, { code = "invalid", field = "size",
+          message = ("the file has %s; at least %s are expected"):format(util.bytes(size), util.bytes(min)) }
+      end
+    end,
+    before_complete = function(context)
+      if options.max and context.size and context.size > options.max then
+        return false, { code = "too_large", field = "size", limit = options.max,
+          message = ("%s arrived; at most %s are allowed"):format(util.bytes(context.size), util.bytes(options.max)) }
+      end
+    end,
+  }
+end
+
+local LIMITS = { bytes = "number", files = "number", running = "number" }
+
+--- Quotas of a user and of an organization: finished and running files count, in
+-- the transaction that starts an upload, so parallel requests cannot overrun them.
+-- What is aborted, expired or deleted counts no longer.
+-- @tparam table options `user` and `organization`, each with `bytes`, `files`, `running`
+function _M.quota(options)
+  util.options("quota", options, { user = "table", organization = "table" })
+  local about, by_bytes = {}, false
+  for _, scope in ipairs { "user", "organization" } do
+    local limits = util.options("quota", options[scope] or {}, LIMITS)
+    for _, name in ipairs { "bytes", "files", "running" } do
+      if limits[name] then
+        by_bytes = by_bytes or name == "bytes"
+        about[#about + 1] = ("each %s: %s"):format(scope, name == "bytes" and util.bytes(limits[name])
+          or ("%.0f %s"):format(limits[name], name == "running" and "uploads at a time" or "files"))
+      end
+    end
+  end
+  return {
+    about = "quotas: " .. table.concat(about, ", "),
+    before_initiate = function(context)
+      if by_bytes and not context.size and not context.resume then
+        return false, { code = "invalid", field = "size", message = "the size must be announced: there is a quota" }
+      end
+      local quotas = util.copy(context.quotas)
+      for _, scope in ipairs { "user", "organization" } do
+        if options[scope] then
+          local quota = util.copy(options[scope])
+          quota.scope = scope
+          quotas[#quotas + 1] = quota
+        end
+      end
+      return { quotas = quotas }
+    end,
+  }
+end
+
+--- How many files a user or an organization may have: a quota of files.
+-- @tparam table options `user`, `organization` (numbers)
+function _M.count(options)
+  util.options("count", options, { user = "number", organization = "number" })
+  return _M.quota {
+    user = options.user and { files = options.user }, organization = options.organization
+      and { files = options.organization },
+  }
+end
+
+local WHO = {
+  user = function(actor) return actor.tenant .. "\n" .. actor.organization .. "\n" .. actor.user end,
+  organization = function(actor) return actor.tenant .. "\n" .. actor.organization end,
+  address = function(actor) return actor.client and actor.client.address or "unknown" end,
+  all = function() return "" end,
+}
+
+--- How often something may be done; counted in the store, for all brokers together.
+-- @tparam table options `limit` times in `seconds` (60), `by` user (default), organization, address or all,
+-- `hook` (default before_initiate), `name` (rules of one name share their count)
+function _M.rate(options)
+  util.options("rate", options, { limit = "number", seconds = "number", by = "string", hook = "string",
+    name = "string" })
+  local limit, seconds, by, hook = options.limit, options.seconds or 60, options.by or "user",
+    options.hook or "before_initiate"
+  if not limit or limit < 1 then error("rules.rate: limit: 1 or more expected", 0) end
+  if not WHO[by] then error("rules.rate: by: user, organization, address or all expected", 0) end
+  if hook:sub(1, 7) ~= "before_" then error("rules.rate: hook: a before_ hook expected", 0) end
+  return {
+    about = ("at most %.0f times in %.0f s by %s (%s)"):format(limit, seconds, by, hook),
+    [hook] = function(context, host)
+      if not context.actor then return true end
+      local wait, err = host.take { name = options.name or hook, key = by .. "\n" .. WHO[by](context.actor),
+        limit = limit, seconds = seconds }
+      if wait == nil then error(err and err.message or "the count failed", 0) end
+      if wait > 0 then
+        return false, { code = "rate_limited", status = 429, retry_after = wait,
+          message = ("at most %.0f times in %.0f seconds; wait %.0f s"):format(limit, seconds, math.ceil(wait)) }
+      end
+    end,
+  }
+end
+
+local function clamp(value, low, high)
+  return math.floor(math.max(low or 1, math.min(value, high or 315360000)))
+end
+
+-- Which entry of a list fits the client: by the beginning of its agent's name.
+local function for_client(list, actor)
+  local agent = actor and actor.client and actor.client.agent or ""
+  for _, entry in ipairs(list or {}) do
+    if agent:sub(1, #entry.agent) == entry.agent then return entry end
+  end
+  return {}
+end
+
+--- Lifetimes by size and by client.
+-- @tparam table options `upload`: seconds an upload may take, plus `per_gib` seconds for each GiB, at most
+-- `max`; `url`: seconds of a part's URL; `download`: of a download's; `clients`: list of `{agent=, upload=,
+-- url=}`, the first whose `agent` the User-Agent begins with
+function _M.expiry(options)
+  util.options("expiry", options, { upload = "number", per_gib = "number", max = "number", url = "number",
+    download = "number", clients = "table" })
+  for _, entry in ipairs(options.clients or {}) do
+    util.options("expiry.clients", entry, { agent = "string", upload = "number", url = "number" })
+    if not entry.agent then error("rules.expiry: clients: agent is missing", 0) end
+  end
+  local rule = { about = ("an upload may take %s s%s, a URL works %s s"):format(options.upload or "the usual",
+    options.per_gib and (" and %.0f s for each GiB"):format(options.per_gib) or "", options.url or "the usual") }
+  function rule.before_initiate(context)
+    local base = for_client(options.clients, context.actor).upload or options.upload
+    if not base then return true end
+    local seconds = base + (context.size or 0) / 1073741824 * (options.per_gib or 0)
+    return { upload_seconds = clamp(seconds, 1, options.max) }
+  end
+  function rule.before_sign(context)
+    local seconds = for_client(options.clients, context.actor).url or options.url
+    return seconds and { url_seconds = clamp(seconds, 1, 604800) } or true
+  end
+  if options.download then
+    function rule.before_download() return { url_seconds = clamp(options.download, 1, 604800) } end
+  end
+  return rule
+end
+
+local DAYS = { mon = 1, tue = 2, wed = 3, thu = 4, fri = 5, sat = 6, sun = 7 }
+
+local function minute_of(text, option)
+  local h, m = tostring(text):match("^(%d%d?):(%d%d)$")
+  h, m = tonumber(h), tonumber(m)
+  if not h or h > 24 or m > 59 then error(("rules.hours: %s: a time such as 08:30 expected"):format(option), 0) end
+  return h * 60 + m
+end
+
+--- Office hours: uploads begin only then.
+-- @tparam table options `from` ("08:00"), `to` ("18:00"; before `from`: over midnight), `days` (default mon to
+-- fri), `zone` ("+01:00", default UTC; fixed, without summer time)
+function _M.hours(options)
+  util.options("hours", options, { from = "string", to = "string", days = "table", zone = "string" })
+  local from, to = minute_of(options.from or "08:00", "from"), minute_of(options.to or "18:00", "to")
+  local zone = util.offset(options.zone)
+  if not zone then error("rules.hours: zone: an offset such as +01:00 expected", 0) end
+  local days, names = {}, options.days or { "mon", "tue", "wed", "thu", "fri" }
+  for _, name in ipairs(names) do
+    if not DAYS[name] then error("rules.hours: days: mon, tue, wed, thu, fri, sat, sun expected", 0) end
+    days[DAYS[name]] = true
+  end
+  local text = ("%s to %s (%s), %s"):format(options.from or "08:00", options.to or "18:00", options.zone or "UTC",
+    table.concat(names, " "))
+  return {
+    about = "uploads begin " .. text,
+    before_initiate = function(context, host)
+      if context.resume then return true end
+      local at = util.calendar(host.now(), zone)
+      local day, minute = at.weekday, at.minute
+      local open
+      if from < to then
+        open = days[day] and minute >= from and minute < to
+      else
+        open = (days[day] and minute >= from) or (days[(day + 5) % 7 + 1] and minute < to)
+      end
+      if open then return true end
+      return false, { code = "forbidden", message = "uploads are accepted " .. text }
+    end,
+  }
+end
+
+return _M

@@ -1,0 +1,148 @@
+--- Rules of how content is kept, and of what is known about it.
+--
+-- Room: policy, no I/O. Runs inside the sandbox too.
+-- @module longshore.policy.rules.storage
+local util = require "longshore.policy.rules.util"
+
+local _M = {}
+
+local function with_headers(context, new)
+  local headers = util.copy(context.headers)
+  for name, value in pairs(new) do headers[name] = value end
+  return { headers = headers }
+end
+
+--- Storage class by size and type: the first entry that fits.
+-- @tparam {table,...} list each `class`, and perhaps `larger_than`, `smaller_than` (bytes), `type` (`video/*`)
+function _M.storage_class(list)
+  if type(list) ~= "table" or not list[1] then error("rules.storage_class: a list expected", 0) end
+  for _, entry in ipairs(list) do
+    util.options("storage_class", entry, { class = "string", larger_than = "number", smaller_than = "number",
+      type = "string" })
+    if not entry.class then error("rules.storage_class: class is missing", 0) end
+  end
+  return {
+    about = "storage class: " .. list[1].class .. (list[2] and " and others" or ""),
+    before_initiate = function(context)
+      local content_type = (context.content_type or ""):lower()
+      for _, entry in ipairs(list) do
+        local size, wanted = context.size or 0, entry.type
+        if size > (entry.larger_than or -1) and size < (entry.smaller_than or math.huge)
+          and (not wanted or wanted == content_type
+            or (wanted:sub(-2) == "/*" and content_type:sub(1, #wanted - 1) == wanted:sub(1, -2))) then
+          return with_headers(context, { ["x-amz-storage-class"] = entry.class })
+        end
+      end
+    end,
+  }
+end
+
+--- Encryption at the store.
+-- @tparam table options `algorithm` (AES256 or aws:kms), `key` (of KMS), `keys`: tenant or organization to key
+function _M.encryption(options)
+  util.options("encryption", options, { algorithm = "string", key = "string", keys = "table" })
+  local algorithm = options.algorithm or ((options.key or options.keys) and "aws:kms" or "AES256")
+  return {
+    about = "encrypted at the store: " .. algorithm,
+    before_initiate = function(context)
+      local keys = options.keys or {}
+      local key = keys[context.actor.organization] or keys[context.actor.tenant] or options.key
+      if options.keys and not key then
+        return false, { code = "forbidden", message = "there is no encryption key for this organization" }
+      end
+      return with_headers(context, { ["x-amz-server-side-encryption"] = algorithm,
+        ["x-amz-server-side-encryption-aws-kms-key-id"] = key })
+    end,
+  }
+end
+
+--- Locks the object at a store that has object lock.
+-- @tparam table options `mode` (COMPLIANCE or GOVERNANCE), `days`
+function _M.lock(options)
+  util.options("lock", options, { mode = "string", days = "number" })
+  return {
+    about = ("locked at the store for %.0f days (%s)"):format(options.days or 0, options.mode or "COMPLIANCE"),
+    before_initiate = function(context, host)
+      local at = util.calendar(host.now() + (options.days or 0) * 86400)
+      return with_headers(context, { ["x-amz-object-lock-mode"] = options.mode or "COMPLIANCE",
+        ["x-amz-object-lock-retain-until-date"] = ("%04d-%02d-%02dT%02d:%02d:00Z"):format(at.year, at.month, at.day,
+          math.floor(at.minute / 60), at.minute % 60) })
+    end,
+  }
+end
+
+--- Tags of the object.
+-- @tparam table options `set`: fixed tags; `metadata`: fields of the metadata to take along; `actor`: fields of
+-- the actor (user, organization, tenant)
+function _M.tags(options)
+  util.options("tags", options, { set = "table", metadata = "table", actor = "table" })
+  return {
+    about = "tagged",
+    before_initiate = function(context)
+      local tags = util.copy(context.tags)
+      for name, value in pairs(options.set or {}) do tags[name] = value end
+      for _, name in ipairs(options.actor or {}) do tags[name] = context.actor[name] end
+      for _, name in ipairs(options.metadata or {}) do
+        local value = type(context.metadata) == "table" and context.metadata[name]
+        if type(value) == "string" or type(value) == "number" then tags[name] = tostring(value) end
+      end
+      return { tags = tags }
+    end,
+  }
+end
+
+local function check_field(name, value, wanted)
+  local kind = wanted.type or "string"
+  if kind == "integer" then
+    if type(value) ~= "number" or value % 1 ~= 0 then return "a whole number" end
+  elseif type(value) ~= kind then
+    return "a " .. kind
+  end
+  if kind == "string" then
+    if wanted.max and #value > wanted.max then return ("at most %.0f bytes"):format(wanted.max) end
+    if wanted.pattern and not value:find(wanted.pattern) then return "the form " .. wanted.pattern end
+  elseif kind == "number" or kind == "integer" then
+    if wanted.min and value < wanted.min then return ("at least %.14g"):format(wanted.min) end
+    if wanted.max and value > wanted.max then return ("at most %.14g"):format(wanted.max) end
+  end
+  if wanted.one_of and not util.set(wanted.one_of)[value] then
+    return "one of " .. table.concat(wanted.one_of, ", ")
+  end
+  return nil, name
+end
+
+--- A schema for the metadata of uploads.
+-- @tparam table options `fields`: name to `{type=string|number|integer|boolean|table, required=, max=, min=,
+-- pattern=, one_of=}`; `other`: whether further fields are allowed (true)
+function _M.metadata(options)
+  util.options("metadata", options, { fields = "table", other = "boolean" })
+  local names = {}
+  for name in pairs(options.fields or {}) do names[#names + 1] = name end
+  table.sort(names)
+  local function bad(name, why)
+    return false, { code = "invalid", field = "metadata." .. name, message = ("metadata.%s: %s"):format(name, why) }
+  end
+  return {
+    about = "metadata: " .. table.concat(names, ", ") .. (options.other == false and ", nothing else" or ""),
+    before_initiate = function(context)
+      if context.resume then return true end
+      local metadata = type(context.metadata) == "table" and context.metadata or {}
+      for _, name in ipairs(names) do
+        local wanted, value = options.fields[name], metadata[name]
+        if value == nil then
+          if wanted.required then return bad(name, "is required") end
+        else
+          local expected = check_field(name, value, wanted)
+          if expected then return bad(name, expected .. " expected") end
+        end
+      end
+      if options.other == false then
+        for name in pairs(metadata) do
+          if not options.fields[name] then return bad(tostring(name), "is not known here") end
+        end
+      end
+    end,
+  }
+end
+
+return _M

@@ -1,0 +1,273 @@
+--- The world that a sandboxed policy lives in.
+--
+-- Run by `longshore.core`'s sandbox in a fresh Lua state, with the native
+-- functions it needs, before any policy is. It keeps the libraries to itself and
+-- gives policies an environment of what cannot do harm; what the hook that counts
+-- instructions does not see is replaced:
+--
+-- * `pcall` and `xpcall` raise a stop again; a handler of `xpcall` runs after the
+--   error, because a handler runs with hooks off;
+-- * a finalizer (`__gc`) would run with hooks off: metatables that have one are refused;
+-- * pattern matching is measured before it is left to C, and otherwise done in Lua
+--   (`longshore.policy.sandbox.pattern`);
+-- * what takes its size from a metatable (`table.insert` over a `__len`) gets
+--   plain tables only; `string.rep` and sorting are charged by their work;
+-- * no coroutines, `load`, `collectgarbage`, `debug`, `io`, `os`, `package`, `ffi`,
+--   `jit`, `newproxy`, `getfenv`, `string.dump`, `table.move`.
+--
+-- It answers the function that every run calls: `dispatch(operation, ...)`.
+--
+-- Room: policy. Runs inside the sandbox.
+-- @module longshore.policy.sandbox.prelude
+local native = ...
+
+local charge, check, compile, is_plain, array_mark = native.charge, native.check, native.compile,
+  native.is_plain, native.array
+local yield = coroutine.yield
+local error, getmetatable, ipairs, next, pairs, pcall = error, getmetatable, ipairs, next, pairs, pcall
+local rawequal, rawget, rawset, select, setmetatable = rawequal, rawget, rawset, select, setmetatable
+local tonumber, tostring, type = tonumber, tostring, type
+local concat, insert, remove, sort = table.concat, table.insert, table.remove, table.sort
+local byte, char, find, format, gmatch, gsub, len, lower, match, rep, reverse, sub, upper = string.byte,
+  string.char, string.find, string.format, string.gmatch, string.gsub, string.len, string.lower, string.match,
+  string.rep, string.reverse, string.sub, string.upper
+local unpack = table.unpack or unpack -- luacheck: ignore
+
+local CHEAP = 20000    -- steps of a pattern that C may do at once
+local patterns         -- longshore.policy.sandbox.pattern, handed over by the host
+
+local function text_argument(value, position, name)
+  if type(value) == "number" then return tostring(value) end
+  if type(value) ~= "string" then
+    error(("bad argument #%d to '%s' (string expected, got %s)"):format(position, name, type(value)), 3)
+  end
+  return value
+end
+
+-- Whether a pattern may be left to C: at worst each quantifier (and a start that
+-- is not anchored) tries every position.
+local function is_cheap(s, p)
+  local n, loops = #s + 1, byte(p) == 94 and 0 or 1
+  if #p > 1000 then return false end
+  for i = 1, #p do
+    local c = byte(p, i)
+    if c == 42 or c == 43 or c == 45 or c == 63 then
+      loops = loops + 1
+    elseif c == 37 then
+      local kind = byte(p, i + 1)
+      if kind and (kind == 98 or (kind >= 49 and kind <= 57)) then loops = loops + 1 end
+    end
+  end
+  local steps = #p * n ^ loops
+  if steps > CHEAP then return false end
+  charge(steps / 100)
+  return true
+end
+
+local safe_string = {
+  byte = byte, char = char, format = format, len = len, lower = lower, reverse = reverse, sub = sub, upper = upper,
+}
+
+function safe_string.find(s, p, init, plain)
+  s, p = text_argument(s, 1, "find"), text_argument(p, 2, "find")
+  if plain then
+    charge(#s * #p / 16)
+    return find(s, p, init, true)
+  end
+  if is_cheap(s, p) then return find(s, p, init) end
+  return patterns.find(s, p, init)
+end
+
+function safe_string.match(s, p, init)
+  s, p = text_argument(s, 1, "match"), text_argument(p, 2, "match")
+  if is_cheap(s, p) then return match(s, p, init) end
+  return patterns.match(s, p, init)
+end
+
+function safe_string.gmatch(s, p)
+  s, p = text_argument(s, 1, "gmatch"), text_argument(p, 2, "gmatch")
+  if is_cheap(s, p) then return gmatch(s, p) end
+  return patterns.gmatch(s, p)
+end
+
+function safe_string.gsub(s, p, repl, max)
+  s, p = text_argument(s, 1, "gsub"), text_argument(p, 2, "gsub")
+  if is_cheap(s, p) then return gsub(s, p, repl, max) end
+  local kind = type(repl)
+  if kind ~= "string" and kind ~= "number" and kind ~= "table" and kind ~= "function" then
+    error("bad argument #3 to 'gsub' (string/function/table expected)", 2)
+  end
+  return patterns.gsub(s, p, repl, max)
+end
+
+function safe_string.rep(s, n, separator)
+  s, separator = text_argument(s, 1, "rep"), separator and text_argument(separator, 3, "rep") or ""
+  if type(n) ~= "number" then error("bad argument #2 to 'rep' (number expected)", 2) end
+  local unit = s .. separator
+  if n < 1 or #unit == 0 then return "" end
+  charge(n * (#unit + 16) / 16)
+  return sub(rep(unit, n), 1, -1 - #separator)
+end
+
+local function plain_table(t, name)
+  if type(t) ~= "table" then
+    error(("bad argument #1 to '%s' (table expected, got %s)"):format(name, type(t)), 3)
+  end
+  if not is_plain(t) then error(("'%s' takes tables without a metatable"):format(name), 3) end
+  return t
+end
+
+local safe_table = {}
+
+function safe_table.concat(t, ...)
+  charge(#plain_table(t, "concat") / 4)
+  return concat(t, ...)
+end
+
+function safe_table.insert(t, ...)
+  if select("#", ...) > 1 then charge(#plain_table(t, "insert") / 4) end
+  return insert(plain_table(t, "insert"), ...)
+end
+
+function safe_table.remove(t, ...)
+  if select("#", ...) > 0 then charge(#plain_table(t, "remove") / 4) end
+  return remove(plain_table(t, "remove"), ...)
+end
+
+function safe_table.sort(t, less)
+  local n = #plain_table(t, "sort")
+  local steps = 1
+  while 2 ^ steps < n do steps = steps + 1 end
+  charge(n * steps)
+  return sort(t, less)
+end
+
+function safe_table.unpack(t, i, j)
+  i, j = i or 1, j or #plain_table(t, "unpack")
+  charge(j - i)
+  return unpack(t, i, j)
+end
+
+safe_table.pack = function(...) return { n = select("#", ...), ... } end
+
+local safe_math = {}
+for _, name in ipairs { "abs", "ceil", "cos", "deg", "exp", "floor", "fmod", "huge", "log", "max", "min", "modf",
+  "pi", "rad", "random", "sin", "sqrt", "tan", "tointeger", "type" } do
+  safe_math[name] = math[name]
+end
+
+local function safe_pcall(f, ...)
+  return check(pcall(f, ...))
+end
+
+local function handled(handler, ok, ...)
+  if ok then return true, ... end
+  return false, handler((...))
+end
+
+local function safe_xpcall(f, handler, ...)
+  return handled(handler, check(pcall(f, ...)))
+end
+
+local function safe_setmetatable(t, mt)
+  if type(mt) == "table" then
+    if rawget(mt, "__gc") ~= nil then error("metatables with __gc are not allowed here", 2) end
+  end
+  return setmetatable(t, mt)
+end
+
+local function safe_getmetatable(value)
+  if type(value) ~= "table" then return nil end
+  return getmetatable(value)
+end
+
+-- What the host does for a policy: it is asked by yielding.
+local host = {}
+local function ask(name)
+  host[name] = function(...)
+    local ok, a, b = yield(name, ...)
+    if ok then return a, b end
+    error(a, 2)
+  end
+end
+
+local function freeze(t)
+  return setmetatable({}, { __index = t, __metatable = false,
+    __newindex = function() error("this table cannot be changed", 2) end })
+end
+
+local loaded = {}
+
+local function safe_require(env)
+  return function(name)
+    if type(name) ~= "string" then error("bad argument #1 to 'require' (string expected)", 2) end
+    local module = loaded[name]
+    if module ~= nil then return module end
+    local ok, text = yield("module", name)
+    if not ok then error(text, 2) end
+    local chunk, why = compile(text, "@" .. name, env)
+    if not chunk then error(why, 2) end
+    module = chunk(name)
+    if module == nil then module = true end
+    loaded[name] = module
+    return module
+  end
+end
+
+local function new_environment()
+  local env = {
+    assert = assert, error = error, getmetatable = safe_getmetatable, ipairs = ipairs, next = next, pairs = pairs,
+    pcall = safe_pcall, rawequal = rawequal, rawget = rawget, rawset = rawset, select = select,
+    setmetatable = safe_setmetatable, tonumber = tonumber, tostring = tostring, type = type, xpcall = safe_xpcall,
+    rawlen = rawlen or function(v) return #v end, -- luacheck: ignore
+    _VERSION = _VERSION, unpack = safe_table.unpack,
+    string = freeze(safe_string), table = freeze(safe_table), math = freeze(safe_math),
+    KiB = 1024, MiB = 1024 ^ 2, GiB = 1024 ^ 3, TiB = 1024 ^ 4, minutes = 60, hours = 3600, days = 86400,
+    array = function(t) return setmetatable(t or {}, array_mark) end,
+  }
+  for name, value in pairs { KiB = 1024, MiB = 1048576, GiB = 1073741824, TiB = 1099511627776 } do
+    env[name] = value -- integers, where there are any
+  end
+  env._G = env
+  env.require = safe_require(env)
+  return env
+end
+
+local string_mt = getmetatable("")
+string_mt.__index, string_mt.__metatable = safe_string, false
+
+local policy
+local dispatch = {}
+
+-- The pattern matcher, and what the host offers.
+function dispatch.setup(text, names)
+  patterns = compile(text, "=pattern", { error = error, select = select, tonumber = tonumber, tostring = tostring,
+    type = type, string = { byte = byte, find = find, gsub = gsub, sub = sub }, table = { concat = concat },
+    unpack = unpack })()
+  for _, name in ipairs(names) do ask(name) end
+  host = freeze(host)
+  return true
+end
+
+-- The policy itself: its hooks, and how it describes itself.
+function dispatch.load(text, name)
+  local env = new_environment()
+  local chunk, why = compile(text, name, env)
+  if not chunk then error(why, 0) end
+  local value = chunk()
+  policy = env.require("longshore.policy.rules").chain(value)
+  local hooks = {}
+  for hook in next, policy do
+    if hook ~= "name" and hook ~= "about" then hooks[#hooks + 1] = hook end
+  end
+  return hooks, policy.name, policy.about
+end
+
+function dispatch.hook(hook, context)
+  local answer, reason = policy[hook](context, host)
+  return answer, reason
+end
+
+return function(operation, ...)
+  return dispatch[operation](...)
+end
