@@ -557,6 +557,9 @@ int main(int argc, char **argv)
   signal(SIGPIPE, SIG_IGN);
   if(tls_port) {
     tls.tls = SSL_CTX_new(TLS_server_method());
+    /* Many records with one system call: the clients are to be the limit. */
+    SSL_CTX_set_read_ahead(tls.tls, 1);
+    SSL_CTX_set_default_read_buffer_len(tls.tls, 262144);
     if(SSL_CTX_use_certificate_chain_file(tls.tls, cert) != 1 ||
        SSL_CTX_use_PrivateKey_file(tls.tls, key, SSL_FILETYPE_PEM) != 1) {
       ERR_print_errors_fp(stderr);

@@ -58,7 +58,7 @@ lst_job *lst_engine_take(lst_loop *loop)
 void lst_mark_cancelled(lst_job *job)
 {
   job->failed = true;
-  lst_error_set(&job->error, "cancelled", false, "cancelled: %s",
+  lst_error_set(&job->error, "cancelled", false, "the request was cancelled: %s",
                 job->target);
 }
 

@@ -176,6 +176,10 @@ ls_code lst_slot_setup(lst_slot *slot)
   const lst_options *o = &slot->loop->engine->options;
 
   SET(CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+  /* Cancelling and closing do not wait for a name that is being looked up. */
+  SET(CURLOPT_QUICK_EXIT, 1L);
+#endif
   SET(CURLOPT_ERRORBUFFER, slot->why);
   SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
   SET(CURLOPT_PATH_AS_IS, 1L);
