@@ -118,7 +118,8 @@ function methods:client_put(url, body, content_type)
   if grant.length and #body ~= grant.length then return 403 end
   if grant.content_type and grant.content_type ~= content_type then return 403 end
   if not grant.upload_id then
-    self.objects[grant.key] = { body = body, etag = etag_of(body), metadata = {}, content_type = content_type }
+    self.objects[grant.key] = { body = body, etag = etag_of(body), metadata = {}, content_type = content_type,
+      modified = self:now() }
     return 200, '"' .. etag_of(body) .. '"'
   end
   local upload = self.uploads[grant.upload_id]
@@ -207,7 +208,7 @@ operation("head", function(self, r)
   local object = self.objects[r.key]
   if not object then return store_error("NoSuchKey", "not_found") end
   return { size = #object.body, etag = object.etag, metadata = copy(object.metadata),
-    marker = object.marker, content_type = object.content_type,
+    marker = object.marker, content_type = object.content_type, modified = object.modified,
     crc32c = self.profile.checksum_of_unannounced and core.crc32c(object.body) or nil }
 end)
 
@@ -236,7 +237,9 @@ end)
 operation("copy", function(self, r)
   local object = self.objects[r.from]
   if not object then return store_error("NoSuchKey", "not_found") end
+  if r.if_match and r.if_match ~= object.etag then return store_error("PreconditionFailed", "conflict") end
   local new = copy(object)
+  new.modified = self:now()
   self.objects[r.to] = new
   return { etag = new.etag, crc32c = core.crc32c(new.body), size = #new.body }
 end)

@@ -36,9 +36,9 @@ describe(("the official SDK (upload = %q)"):format(kind), function()
   end)
 
   local function run(scenario, project, token)
-    local command = "cd %s && SDK=%s BASE=%s PROJECT=%s TOKEN=%s node %s/spec/service/cognite/sdk.mjs %s"
-    local code, out = support.run(command:format(support.quote(folder), support.quote(folder), doors.broker.endpoint,
-      project or "default", token or server.token, support.quote(support.root), scenario))
+    local code, out = support.run(("cd %s && SDK=%s BASE=%s PROJECT=%s TOKEN=%s node "
+      .. "%s/spec/service/cognite/sdk.mjs %s"):format(support.quote(folder), support.quote(folder), doors.broker.endpoint, project or "default",
+        token or server.token, support.quote(support.root), scenario))
     assert(code == 0, out)
     return assert(json.decode(assert(out:match("FOUND (%b{})") or out:match("FOUND (null)"), out)))
   end
@@ -46,7 +46,8 @@ describe(("the official SDK (upload = %q)"):format(kind), function()
   it("uploads strings, Buffers and ArrayBuffers and sees them acknowledged, after a 401 and a token", function()
     local found = run "forms"
     for _, name in ipairs { "string", "buffer", "arrayBuffer" } do
-      assert.same({ uploaded = true, hasTime = true, safe = true, same = true, type = "text/plain" }, found[name], name)
+      assert.same({ uploaded = true, hasTime = true, safe = true, same = true, type = "text/plain" }, found[name],
+        name)
     end
     assert.is_true(found.asked >= 1)
     local log = doors.broker:log()
