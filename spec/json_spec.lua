@@ -48,6 +48,14 @@ describe("longshore.json", function()
       assert.equal("9.223372036854776e+18", round("9223372036854775807"))
     end)
 
+    it("reads exponents of any length", function()
+      assert.equal(0, json.decode "1e-999999999999")
+      assert.equal(0, json.decode "0.0e999999999999")
+      local value, err = json.decode "5e999999999999"
+      assert.is_nil(value)
+      assert.matches("too large", err.message)
+    end)
+
     it("refuses what no double holds and what is no JSON number", function()
       for _, bad in ipairs { "1e400", "-1e400", "01", "-", "+1", ".5", "1.", "1e", "1e+", "0x10", "NaN",
         "Infinity", "-Infinity", "1_000", "--1", "1.5.2" } do

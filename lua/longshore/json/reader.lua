@@ -92,6 +92,10 @@ local function read_number(text, pos)
     stop = match(text, "^[+-]?%d+()", stop + 1) or fail(stop, "an exponent without digits")
   end
   local value = tonumber(sub(text, pos, stop - 1))
+  if not value then -- LuaJIT does not read absurd exponents
+    local mantissa, sign = match(sub(text, pos, stop - 1), "^([^eE]+)[eE]([+-]?)")
+    value = (sign == "-" or not find(mantissa, "[1-9]")) and 0 or huge
+  end
   if value == 0 then return 0, stop end
   if value >= -EXACT and value <= EXACT then
     return to_integer(value) or value, stop

@@ -36,9 +36,10 @@ describe(("the official SDK (upload = %q)"):format(kind), function()
   end)
 
   local function run(scenario, project, token)
-    local code, out = support.run(("cd %s && SDK=%s BASE=%s PROJECT=%s TOKEN=%s node "
-      .. "%s/spec/service/cognite/sdk.mjs %s"):format(support.quote(folder), support.quote(folder), doors.broker.endpoint, project or "default",
-        token or server.token, support.quote(support.root), scenario))
+    local q = support.quote
+    local code, out = support.run(("cd %s && SDK=%s BASE=%s PROJECT=%s TOKEN=%s node %s %s"):format(q(folder), q(folder),
+      doors.broker.endpoint, project or "default", token or server.token,
+      q(support.root .. "/spec/service/cognite/sdk.mjs"), scenario))
     assert(code == 0, out)
     return assert(json.decode(assert(out:match("FOUND (%b{})") or out:match("FOUND (null)"), out)))
   end

@@ -79,8 +79,9 @@ function _M.update(update)
     end
     local kept, err = validate.check(rules.kept, fields)
     if not kept then return nil, err end
-    local external_id = update.externalId
-    return { fields = kept, external_id = external_id and (external_id.set or false) or nil }
+    local external_id
+    if update.externalId then external_id = update.externalId.set or false end
+    return { fields = kept, external_id = external_id }
   end
 end
 
