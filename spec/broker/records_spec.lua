@@ -334,7 +334,9 @@ describe("records", function()
     assert.same({ { external_id = "three" } }, err.duplicated)
     assert.is_truthy(look { external_id = "one" })
     local changed = assert(w.broker:change_records(ANN, {
-      { reference = { id = one.id }, change = to(false) }, { reference = { external_id = "two" }, change = to "one" } }))
+      { reference = { id = one.id }, change = to(false) },
+      { reference = { external_id = "two" }, change = to "one" },
+    }))
     assert.is_nil(changed[1].external_id)
     assert.equal("one", changed[2].external_id)
   end)

@@ -37,8 +37,8 @@ describe(("the official SDK (upload = %q)"):format(kind), function()
 
   local function run(scenario, project, token)
     local q = support.quote
-    local code, out = support.run(("cd %s && SDK=%s BASE=%s PROJECT=%s TOKEN=%s node %s %s"):format(q(folder), q(folder),
-      doors.broker.endpoint, project or "default", token or server.token,
+    local code, out = support.run(("cd %s && SDK=%s BASE=%s PROJECT=%s TOKEN=%s node %s %s"):format(q(folder),
+      q(folder), doors.broker.endpoint, project or "default", token or server.token,
       q(support.root .. "/spec/service/cognite/sdk.mjs"), scenario))
     assert(code == 0, out)
     return assert(json.decode(assert(out:match("FOUND (%b{})") or out:match("FOUND (null)"), out)))
