@@ -53,6 +53,17 @@ describe("calls to a service", function()
     assert.is_true(response.doubtful)
   end)
 
+  it("say what is waited for, once, when it takes a while", function()
+    local notes = {}
+    up.hub.event = function(event) notes[#notes + 1] = event.text end
+    answers = { unreachable(), unreachable() }
+    assert(send { method = "GET" })
+    assert.same({}, notes)
+    answers, jobs = { unreachable(), unreachable(), { status = 503 } }, {}
+    assert(send { method = "GET" })
+    assert.same({ "store: the service answers 503; trying again" }, notes)
+  end)
+
   it("that change something are repeated only when they were refused, or never left", function()
     answers = { { status = 429 }, unreachable(), { status = 503 } }
     local response = assert(send { method = "POST" })

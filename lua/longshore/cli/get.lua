@@ -98,6 +98,11 @@ function _M.run(args)
   local interrupted, restore = terminal.signals()
   local up, err = uploader.new {
     driver = driver, parallel = args.parallel, interrupted = interrupted,
+    on_event = function(event)
+      if event.type ~= "note" or args.json or args.quiet then return end
+      bar:clear()
+      common.err(errors.redact(event.text) .. "\n")
+    end,
     engine = { ca_file = args.ca_file, proxy = args.proxy, rate_limit = args.limit_rate,
       user_agent = "longshore/" .. common.version() },
   }

@@ -8,6 +8,9 @@ local errors = require "longshore.errors"
 
 local _M = {}
 
+-- After so many attempts in vain people are told what they wait for.
+local TOLD = 3
+
 -- A call that a service takes longer for than this has failed.
 local TIMEOUT = 60
 
@@ -103,6 +106,10 @@ function _M.transport(hub)
         end
         return { status = event.status, headers = event.headers, body = event.body or "",
           crc32c = event.crc32c, received_crc32c = event.received_crc32c, attempt = attempt, doubtful = doubtful }
+      end
+      if attempt == TOLD then
+        hub.event { type = "note", text = (event.error and event.error.message
+          or ("%s: the service answers %d"):format(host, event.status)) .. "; trying again" }
       end
       -- An earlier attempt may have been carried out without our seeing it.
       if outcome ~= "throttled" and not (event.error and event.error.connected == false) then doubtful = true end
