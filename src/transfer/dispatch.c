@@ -58,8 +58,8 @@ lst_job *lst_engine_take(lst_loop *loop)
 void lst_mark_cancelled(lst_job *job)
 {
   job->failed = true;
-  lst_error_set(&job->error, "cancelled", false, "the request was cancelled: %s",
-                job->target);
+  lst_error_set(&job->error, "cancelled", false,
+                "the request was cancelled: %s", job->target);
 }
 
 void lst_engine_finish(lst_loop *loop, lst_job *job)
