@@ -67,6 +67,18 @@ describe("the README", function()
     assert.truthy(out:find("fil_%w+%s+4096000%s+crc32c"), out)
   end)
 
+  it("sends a file with the engine", function()
+    local data = core.random(4096):rep(1000)
+    support.write_file(folder .. "/video.mp4", data)
+    local code, out = run(([[
+      local url = assert(require("longshore").presign { method = "PUT", url = "s3://%s/engine", region = %q,
+        endpoint = %q, access_key = %q, secret_key = %q })
+      ]]):format(store.bucket, store.region, store.endpoint, store.access_key, store.secret_key)
+      .. block_with("lua", "core.engine"))
+    assert.equal(0, code, out)
+    assert.truthy(out:find(('200\t"%s"\t%.0f'):format(core.hex(core.md5(data)), core.crc32c(data)), 1, true), out)
+  end)
+
   it("uses the broker from a script, without nginx", function()
     local code, out = run((block_with("lua", "longshore.app"):gsub('{ data = "longshore%-data" }',
       function() return ("{ data = %q, diskstore = { listen = %q } }"):format(server.data,
