@@ -193,6 +193,7 @@ describe("the disk store under pressure", function()
     local sockets = {}
     for i = 1, 6 do
       sockets[i] = store:open(store:bytes { method = "PUT", path = "/longshore/k" .. i, body = "x" })
+      core.sleep(0.05) -- that they arrive in this order
     end
     -- One works (and waits for the lock), two are in the queue, three are sent away at once.
     local refused = 0
