@@ -261,6 +261,11 @@ describe("longshore.core SigV4", function()
       end
       local json = assert(signer:presign_parts_json(run))
       assert.equal(#urls == 0 and "[]" or '["' .. table.concat(urls, '","') .. '"]', json)
+      run.pieces = true
+      local pieces = assert(signer:presign_parts_json(run))
+      run.pieces = nil
+      for _, piece in ipairs(pieces) do assert.is_true(#piece < 98304) end
+      assert.equal(json, table.concat(pieces))
     end
 
     local function run_of(fields)
@@ -357,6 +362,9 @@ describe("longshore.core SigV4", function()
         local urls = signer:presign_parts(run)
         want = want or urls
         assert.same(want, urls)
+        run.pieces = name == "openssl"
+        local json = signer:presign_parts_json(run)
+        assert.equal('["' .. table.concat(want, '","') .. '"]', run.pieces and table.concat(json) or json)
       end
       for i, url in ipairs(want) do
         assert(core.sigv4_verify({ method = "PUT", target = url:match("^https://[^/]+(.*)$"),

@@ -102,36 +102,50 @@ static ls_code prepare(lua_State *L, const batch *b, bool lengths)
                         lengths);
 }
 
-/* Where the URLs go. */
-typedef void take_url(lua_State *L, ls_buf *json, size_t i, ls_str url);
+/* Where the URLs go: into the table on top of the stack, or as JSON into a
+ * buffer, which may be emptied into that table piece by piece. */
+typedef struct sink {
+  ls_buf *json;   /* NULL: no JSON */
+  size_t piece;   /* 0: one text */
+  int count;      /* of what is in the table */
+} sink;
 
-static void into_table(lua_State *L, ls_buf *json, size_t i, ls_str url)
+/* LuaJIT maps memory afresh for a string of 128 KiB or more, at a higher price
+ * than the signing; pieces stay below that. */
+#define PIECE ((size_t)96 << 10)
+
+static void add_to_table(lua_State *L, sink *to, ls_str text)
 {
-  (void)json;
-  lua_pushlstring(L, url.p, url.n);
-  lua_rawseti(L, -2, (int)i + 1);
+  lua_pushlstring(L, text.p, text.n);
+  lua_rawseti(L, -2, ++to->count);
 }
 
-static void into_json(lua_State *L, ls_buf *json, size_t i, ls_str url)
+static void take(lua_State *L, sink *to, bool first, ls_str url)
 {
-  char *to = ls_buf_room(json, url.n + 3);
+  char *p;
 
-  (void)L;
-  (void)i;
-  if(!to)
+  if(!to->json) {
+    add_to_table(L, to, url);
+    return;
+  }
+  if(to->piece && to->json->size + url.n + 4 > to->piece) {
+    add_to_table(L, to, ls_buf_view(to->json));
+    ls_buf_clear(to->json);
+  }
+  p = ls_buf_room(to->json, url.n + 3);
+  if(!p)
     return;
   /* No character of a URL needs an escape in JSON. */
-  to[0] = '"';
-  memcpy(to + 1, url.p, url.n);
-  to[url.n + 1] = '"';
-  to[url.n + 2] = ',';
-  json->size += url.n + 3;
+  *p++ = first ? '[' : ',';
+  *p++ = '"';
+  memcpy(p, url.p, url.n);
+  p[url.n] = '"';
+  to->json->size += url.n + 3;
 }
 
 /* Signs the batch, as many parts at a time as have lengths or as have none,
- * and gives each URL to `take`. */
-static ls_code sign_batch(lua_State *L, const batch *b, take_url *take,
-                          ls_buf *json)
+ * and gives each URL to the sink. */
+static ls_code sign_batch(lua_State *L, const batch *b, sink *to)
 {
   ls_part parts[LS_RUN_MAX];
   ls_signature signatures[LS_RUN_MAX];
@@ -147,8 +161,9 @@ static ls_code sign_batch(lua_State *L, const batch *b, take_url *take,
       if(code)
         return code;
       /* One allocation, where all are of a kind. */
-      if(json)
-        ls_buf_room(json, (b->count - i) * (ls_run_url_max(b->run) + 3) + 1);
+      if(to->json && !to->piece)
+        ls_buf_room(to->json, (b->count - i) * (ls_run_url_max(b->run) + 3) +
+                    2);
       prepared = true;
       lengths = has_length;
     }
@@ -160,7 +175,7 @@ static ls_code sign_batch(lua_State *L, const batch *b, take_url *take,
     if(code)
       return code;
     for(k = 0; k < n; k++)
-      take(L, json, i + k,
+      take(L, to, i + k == 0,
            ls_run_url(b->run, parts[k].number, signatures[k]));
   }
   return LS_OK;
@@ -172,28 +187,39 @@ static ls_code sign_batch(lua_State *L, const batch *b, take_url *take,
 static int l_presign_parts(lua_State *L)
 {
   batch b = read_batch(L);
+  sink to = { NULL, 0, 0 };
   ls_code code;
 
   lua_createtable(L, (int)b.count, 0);
-  code = sign_batch(L, &b, into_table, NULL);
+  code = sign_batch(L, &b, &to);
   return code ? lsb_signer_fail(L, b.signer, code) : 1;
 }
 
-/* The same -> the list as JSON text */
+/* The same, and pieces= -> the list as JSON text, or with `pieces` that text
+ * in a list of pieces below 96 KiB, as ngx.print takes it */
 static int l_presign_parts_json(lua_State *L)
 {
   batch b = read_batch(L);
-  ls_buf *json = lsb_new_buf(L, (size_t)1 << 31);
+  sink to = { NULL, 0, 0 };
   ls_code code;
 
-  ls_buf_lit(json, "[");
-  code = sign_batch(L, &b, into_json, json);
+  lua_getfield(L, 2, "pieces");
+  to.piece = lua_toboolean(L, -1) ? PIECE : 0;
+  to.json = lsb_new_buf(L, (size_t)1 << 31);
+  if(to.piece)
+    lua_newtable(L);
+  code = sign_batch(L, &b, &to);
   if(code)
     return lsb_signer_fail(L, b.signer, code);
-  if(b.count && json->size)
-    json->size--; /* the last comma */
-  ls_buf_lit(json, "]");
-  return lsb_push_buf(L, json);
+  if(!b.count)
+    ls_buf_lit(to.json, "[");
+  ls_buf_lit(to.json, "]");
+  if(!to.piece)
+    return lsb_push_buf(L, to.json);
+  if(ls_buf_code(to.json))
+    return lsb_signer_fail(L, b.signer, ls_buf_code(to.json));
+  add_to_table(L, &to, ls_buf_view(to.json));
+  return 1;
 }
 
 /* signer:parts{as above, without the parts; lengths=} -> a run, whose urls are

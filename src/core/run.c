@@ -12,7 +12,7 @@
 #define SIGNATURE "&X-Amz-Signature="
 
 /* So many parts repay the wide form's work of setting up. */
-#define WIDE_FROM 9
+#define WIDE_FROM 13
 
 ls_code ls_run_new(ls_run **out)
 {

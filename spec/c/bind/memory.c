@@ -85,6 +85,8 @@ static const char *const scripts[] = {
   "  expires=5, time=1, parts={{number=1}, {number=2, length=5}}} == 2)",
   "assert(fresh():presign_parts_json{host='h', path='/k', upload_id='u',\n"
   "  expires=5, time=1, count=99}:match('^%[\".*\"%]$'))",
+  "assert(#fresh():presign_parts_json{host='h', path='/k', upload_id='u',\n"
+  "  expires=5, time=1, count=990, pieces=true} > 1)",
   "assert(fresh():parts{host='h', path='/k', expires=5, time=1}:url(7))",
   "local u, e = fresh():presign{method='GET', host='h', path='k',\n"
   "  expires=5} assert(u == nil and e.field == 'path', e)",
