@@ -180,6 +180,26 @@ $(BUILD)/fuzz/fuzz_%: spec/c/fuzz_%.c $(FUZZ_OBJ)
 fuzz: $(FUZZERS)
 	@spec/tools/fuzz.sh $(FUZZ_SECONDS) $^
 
+$(BUILD)/bench/presign_core: spec/bench/presign_core.c $(PLAIN_OBJ)
+	@mkdir -p $(@D)
+	@$(CC) $(STD) $(WARN) $(CFLAGS) -Isrc -o $@ $^ $(LIBS)
+
+$(BUILD)/bench/crc32c_core: spec/bench/crc32c_core.c $(PLAIN_OBJ)
+	@mkdir -p $(@D)
+	@$(CC) $(STD) $(WARN) $(CFLAGS) -Isrc -o $@ $^ $(LIBS) -lisal -ldl
+
+## bench-presign: signing against awscrt, boto3, aws4, minio, the AWS SDK
+bench-presign:
+	@spec/tools/deps.sh run bench
+	@$(MAKE) -s all $(BUILD)/bench/presign_core
+	@spec/tools/bench.sh presign
+
+## bench-crc32c: checksums against ISA-L, awscrt, Adler's, and pread alone
+bench-crc32c:
+	@spec/tools/deps.sh run bench
+	@$(MAKE) -s all $(BUILD)/bench/crc32c_core
+	@spec/tools/bench.sh crc32c
+
 ## bench-transfer: uploads against curl, aws-cli, rclone, s3cmd, and on links
 bench-transfer:
 	@spec/tools/deps.sh run bench

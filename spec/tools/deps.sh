@@ -13,7 +13,7 @@ test="lua-dbi-postgresql postgresql lua-busted lua-check lua-socket clang luaroc
 if [ "$(uname -m)" = x86_64 ]; then
   test="$test gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 fi
-bench="$test wrk libisal-dev libcrc32c-dev"
+bench="$test wrk libisal-dev python3-crc32c"
 
 wanted=
 for group in "$@"; do
