@@ -511,6 +511,18 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
     end)
   end)
 
+  if threads == 1 then
+    it("does not take it for a stall when nobody steps for a while", function()
+      r:rules { { delay = 0.6 } }
+      local id = assert(engine:add(put("/x", 0, 100000, { stall_seconds = 0.5, stall_bytes = 1000000 })))
+      engine:step(0.05)
+      core.sleep(0.7)
+      local event
+      while not event or event.id ~= id or event.type == "progress" do event = engine:step(1)[1] end
+      assert.equal("done", event.type, tostring(event.error))
+    end)
+  end
+
   describe("connections", function()
     it("are kept and used again, unless a fresh one is asked for", function()
       local single = assert(core.engine { connections = 1, threads = threads })

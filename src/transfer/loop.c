@@ -201,13 +201,20 @@ static bool stalled(lst_job *job, double now)
 static void tick(lst_loop *loop, double now)
 {
   lst_slot *slot;
+  double gap = now - loop->ticked_at;
 
-  if(now - loop->ticked_at < LST_TICK)
+  if(gap < LST_TICK)
     return;
   loop->ticked_at = now;
   for(slot = loop->slots; slot; slot = slot->next) {
     if(!slot->job)
       continue;
+    /* A caller that does something else for a while has stalled us, not the
+     * network. */
+    if(gap > 4 * LST_TICK && slot->job->stall_at < now - gap)
+      slot->job->stall_at += gap;
+    else if(gap > 4 * LST_TICK)
+      slot->job->stall_at = now;
     count(slot);
     if(stalled(slot->job, now))
       fail(slot);
