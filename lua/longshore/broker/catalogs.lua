@@ -219,7 +219,7 @@ end
 -- A folder: a prefix "a" would also take "ab/...".
 local function folder(prefix)
   if prefix == nil or prefix == "" then return "" end
-  return (prefix:gsub("/*$", "/"))
+  return (prefix:gsub("/+$", "")) .. "/"
 end
 
 -- Tries the row out: whether a provider can be made of it at all.

@@ -7,7 +7,7 @@ local common = require "longshore.cli.common"
 local _M = {}
 
 --- The services that have a client driver (`longshore.service.NAME.client`).
-_M.services = { "newton", "geolens", "cognite" }
+_M.services = { "newton", "geolens", "cognite", "athena" }
 
 --- Adds --token, --token-file, --service.
 -- @tparam table parser
@@ -19,6 +19,8 @@ function _M.configure(parser)
     parser:option("--token-file"):argname("PATH"):description "A file with the token in its first line.",
     parser:option("--service"):argname("NAME"):choices(_M.services):default "newton"
       :description "Which API the broker is asked in.",
+    parser:option("--client"):argname("NAME")
+      :description "athena: the logical client (LONGSHORE_CLIENT; default: the server's).",
   }
 end
 
@@ -47,6 +49,11 @@ end
 -- @treturn[2] table err
 function _M.driver(url, args, more)
   local options = { url = url, token = _M.token(args) }
+  if args.service == "athena" then
+    options.client, options.key = args.client or os.getenv "LONGSHORE_CLIENT", os.getenv "LONGSHORE_API_KEY"
+  elseif args.client then
+    common.usage "--client is for --service athena"
+  end
   for key, value in pairs(more or {}) do options[key] = value end
   return require("longshore.service." .. args.service .. ".client").new(options)
 end

@@ -34,6 +34,7 @@ _M.commands = {
   { "crc32c", "print or check the CRC32C of files" },
   { "token", "create, list and revoke tokens of a broker" },
   { "policy", "check a policy file, or run it on cases" },
+  { "catalog", "make and change the buckets of athena's clients" },
   { "janitor", "expire, abort and clean what uploads left behind" },
   { "status", "look at a broker, or at uploads interrupted here" },
 }

@@ -59,7 +59,13 @@ function _M.configure(parser)
       :description "Replace this dataset's content (or give its URL); default: a new dataset.",
     parser:option("--title"):argname("TEXT"):description "Of a new dataset (default: the file's name).",
     parser:option("--visibility"):argname("WORD")
-      :description "Of a new dataset: private (default), restricted, internal, public."
+      :description("Of a new dataset: private (default), restricted, internal, public; "
+        .. "of athena's files: private, organization, public.")
+  )
+  parser:group("Managed files (--service athena)",
+    parser:option("--catalog"):argname("ID")
+      :description "The catalog (s3_id) to put files in (default: the only one there is).",
+    parser:option("--prefix"):argname("TEXT"):description "In front of the files' names, to make their keys: uploads/."
   )
   parser:group("Files of a project (--service cognite)",
     parser:option("--external-id"):argname("ID"):description "The (one) file's own id in the project.",
@@ -122,7 +128,13 @@ end
 
 local function driver_of(url, args)
   if args.service ~= "geolens" or url:match("^[sS]3://") then
-    refuse(args, { "dataset", "title", "visibility" }, "is for --service geolens")
+    refuse(args, { "dataset", "title" }, "is for --service geolens")
+  end
+  if args.service ~= "athena" or url:match("^[sS]3://") then
+    refuse(args, { "client", "catalog", "prefix" }, "is for --service athena")
+    if args.service ~= "geolens" then
+      refuse(args, { "visibility" }, "is for --service geolens and --service athena")
+    end
   end
   if args.service ~= "cognite" or url:match("^[sS]3://") then
     refuse(args, { "external-id", "overwrite", "directory" }, "is for --service cognite")
@@ -142,7 +154,8 @@ local function driver_of(url, args)
     "is for buckets (s3://...)")
   if args.service ~= "cognite" then refuse(args, { "metadata" }, "is for buckets (s3://...) and --service cognite") end
   return access.driver(url, args, { dataset = args.dataset, title = args.title, visibility = args.visibility,
-    external_id = args.external_id, overwrite = args.overwrite, directory = args.directory })
+    external_id = args.external_id, overwrite = args.overwrite, directory = args.directory, catalog = args.catalog,
+    prefix = args.prefix })
 end
 
 local function items_of(args, paths)
