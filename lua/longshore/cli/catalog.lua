@@ -10,10 +10,10 @@ local errors = require "longshore.errors"
 
 local _M = {
   summary = [[
-Makes, lists, changes and removes catalogs: the buckets that a client of the athena
-service keeps its files in, with the keys to them. Run it where the broker's database
-is, with the --config or --data of `longshore serve`. Secrets are sealed with the key
-in services.athena.keys.]],
+Makes, lists, changes and removes catalogs: the buckets that a client of the
+athena service keeps its files in, with the keys to them. Run it where the
+broker's database is, with the --config or --data of `longshore serve`. Secrets
+are sealed with the key in services.athena.keys.]],
 }
 
 local function where(parser)
@@ -47,13 +47,13 @@ end
 function _M.configure(parser)
   parser:command_target "action"
   local create = where(parser:command("create"):summary "Make a catalog.":description [[
-Makes a catalog and prints its id, the s3_id of requests. The keys to the bucket are
-read from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.]])
+Makes a catalog and prints its id, the s3_id of requests. The keys to the bucket
+are read from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.]])
   describe(create)
   where(parser:command("list"):summary "List catalogs, without their secrets.")
   local update = where(parser:command("update"):summary "Change a catalog, or its keys.":description [[
-Changes what is given. With --rotate, the keys are read again from AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, and sealed with the first key configured.]])
+Changes what is given. With --rotate, the keys are read again from the
+environment (AWS_ACCESS_KEY_ID ...), and sealed with the first key configured.]])
   update:argument("id", "As `catalog list` shows it."):argname "ID"
   describe(update)
   update:flag("--rotate"):description "Take new keys from the environment."
