@@ -30,7 +30,7 @@ CORE54 := $(BUILD)/lua5.4/longshore/core.so
 COREJIT := $(BUILD)/luajit/longshore/core.so
 
 .PHONY: all help deps test demo serve lint bench bench-presign bench-crc32c \
-  bench-transfer install clean run-test spec spec-5.4 spec-jit spec-gc spec-valgrind ctest ctest-arm tsan fuzz
+  bench-transfer bench-broker install clean run-test spec spec-5.4 spec-jit spec-gc spec-valgrind ctest ctest-arm tsan fuzz
 
 ## all: the C module for Lua 5.4 and for LuaJIT, and build/bin/longshore
 all: $(CORE54) $(COREJIT) $(BUILD)/bin/longshore
@@ -221,6 +221,12 @@ serve:
 	@spec/tools/deps.sh run
 	@$(MAKE) all
 	@$(BUILD)/bin/longshore serve
+
+## bench-broker: the broker beside @uppy/companion, into build/bench/broker.json
+bench-broker: all
+	@spec/tools/deps.sh bench
+	@LONGSHORE_ROOT="$(CURDIR)" LUA_PATH="lua/?.lua;lua/?/init.lua;./?.lua;./?/init.lua;;" \
+	  LUA_CPATH="$(BUILD)/lua5.4/?.so;;" LONGSHORE_LUA=lua5.4 lua5.4 spec/bench/broker.lua
 
 # What `luarocks make` calls. One output folder per Lua version, because
 # luarocks leaves objects behind and the next Lua would take them.

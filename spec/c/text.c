@@ -10,6 +10,29 @@
 #include <stdlib.h>
 #include <time.h>
 
+/* Every byte at every place of a text of every length. */
+static void plain(void)
+{
+  char text[24];
+  size_t n, at;
+  int c;
+
+  for(n = 0; n < sizeof(text); n++) {
+    memset(text, '~', sizeof(text));
+    check_true("plain", ls_is_plain((ls_str){ text, n }));
+    for(at = 0; at < n; at++) {
+      for(c = 0; c < 256; c++) {
+        bool want = c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+
+        text[at] = (char)c;
+        if(ls_is_plain((ls_str){ text, n }) != want)
+          check_u64("byte of a text", (uint64_t)c, 256);
+      }
+      text[at] = ' ';
+    }
+  }
+}
+
 /* Against the system's calendar: every day from 1970 to 2105, and each
  * century's end after that. */
 static void dates(void)
@@ -199,6 +222,7 @@ static void plans(void)
 
 int main(void)
 {
+  plain();
   dates();
   uris();
   buffers();

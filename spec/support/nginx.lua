@@ -13,8 +13,8 @@ local _M = {}
 local methods = {}
 local mt = { __index = methods }
 
--- Debian's nginx loads its modules from files; others have them built in.
-local function modules()
+--- The lines that load the Lua module: Debian's nginx in a file, others have it built in.
+function _M.modules()
   local lines = {}
   for _, name in ipairs { "ndk_http_module.so", "ngx_http_lua_module.so" } do
     local path = "/usr/lib/nginx/modules/" .. name
@@ -48,7 +48,7 @@ http {
     listen 127.0.0.1:%d;
     %s
   }
-}]]):format(modules(), uv.getuid() == 0 and "user root;" or "", options.log_level or "notice", options.main or "",
+}]]):format(_M.modules(), uv.getuid() == 0 and "user root;" or "", options.log_level or "notice", options.main or "",
     options.access_log or "off", options.http or "", self.port, options.server or ""))
 end
 

@@ -13,7 +13,9 @@ flock 9
 if [ "$(cat "$stamp" 2>/dev/null)" != "$*" ]; then
   command -v npm >/dev/null || { echo "npm is missing: make deps" >&2; exit 1; }
   cd "$dir"
-  [ -e package.json ] || printf '{"private":true,"type":"module"}\n' > package.json
+  # (Companion names a version of one package that the registry does not have.)
+  [ -e package.json ] || printf '{"private":true,"type":"module","overrides":%s}\n' \
+    '{"@aws-sdk/s3-presigned-post":"3.1162.0"}' > package.json
   npm install --no-audit --no-fund --loglevel=error --no-save "$@" >"$dir/npm.log" 2>&1 || {
     cat "$dir/npm.log" >&2
     exit 1

@@ -183,6 +183,13 @@ static int l_equal(lua_State *L)
   return 1;
 }
 
+/* is_plain(s): printable ASCII without " and \\: its own JSON */
+static int l_is_plain(lua_State *L)
+{
+  lua_pushboolean(L, ls_is_plain(check_str(L, 1)));
+  return 1;
+}
+
 /* uri_encode(s [, keep_slash]) */
 static int l_uri_encode(lua_State *L)
 {
@@ -225,6 +232,7 @@ void lsb_open_digest(lua_State *L)
     { "base64url", l_base64url },
     { "unbase64url", l_unbase64url },
     { "equal", l_equal },
+    { "is_plain", l_is_plain },
     { "uri_encode", l_uri_encode },
     { "uri_decode", l_uri_decode },
     { NULL, NULL }

@@ -18,6 +18,7 @@ int luaopen_longshore_core(lua_State *L);
   X(run) \
   X(seal) \
   X(jws) \
+  X(turn) \
   X(verifier) \
   X(plan) \
   X(engine) \

@@ -2,6 +2,7 @@
  * Room: src/bind.
  */
 #include "signer.h"
+#include "../core/text.h"
 
 void lsb_open_run(lua_State *L);
 
@@ -105,9 +106,11 @@ static ls_code prepare(lua_State *L, const batch *b, bool lengths)
 /* Where the URLs go: into the table on top of the stack, or as JSON into a
  * buffer, which may be emptied into that table piece by piece. */
 typedef struct sink {
-  ls_buf *json;   /* NULL: no JSON */
-  size_t piece;   /* 0: one text */
-  int count;      /* of what is in the table */
+  ls_buf *json;       /* NULL: no JSON */
+  size_t piece;       /* 0: one text */
+  int count;          /* of what is in the table */
+  ls_str shape;       /* what a part looks like in JSON; empty: its URL */
+  uint64_t part_size; /* for the offsets in it */
 } sink;
 
 /* LuaJIT maps memory afresh for a string of 128 KiB or more, at a higher price
@@ -120,7 +123,54 @@ static void add_to_table(lua_State *L, sink *to, ls_str text)
   lua_rawseti(L, -2, ++to->count);
 }
 
-static void take(lua_State *L, sink *to, bool first, ls_str url)
+static void add_decimal(ls_buf *text, uint64_t value)
+{
+  char digits[LS_DECIMAL_MAX];
+
+  ls_buf_add(text, digits, ls_decimal(digits, value));
+}
+
+/* %n the number, %o the offset, %l the length, %u the URL, %% itself. */
+static void add_shape(const sink *to, const ls_part *part, ls_str url)
+{
+  ls_str rest = to->shape;
+
+  while(rest.n) {
+    const char *mark = memchr(rest.p, '%', rest.n);
+    size_t n = mark ? (size_t)(mark - rest.p) : rest.n;
+
+    ls_buf_add(to->json, rest.p, n);
+    if(!mark || n + 1 == rest.n)
+      break;
+    switch(mark[1]) {
+    case 'n':
+      add_decimal(to->json, part->number);
+      break;
+    case 'o':
+      add_decimal(to->json, (part->number - 1) * to->part_size);
+      break;
+    case 'l':
+      add_decimal(to->json, part->length);
+      break;
+    case 'u':
+      ls_buf_add(to->json, url.p, url.n);
+      break;
+    default:
+      ls_buf_add(to->json, mark + 1, 1);
+    }
+    rest.p = mark + 2;
+    rest.n -= n + 2;
+  }
+}
+
+/* How much room a part needs at most: what is between, and three numbers. */
+static size_t room_of(const sink *to, size_t url)
+{
+  return url + 4 + to->shape.n + (to->shape.n ? 3 * LS_DECIMAL_MAX : 0);
+}
+
+static void take(lua_State *L, sink *to, bool first, const ls_part *part,
+                 ls_str url)
 {
   char *p;
 
@@ -128,9 +178,14 @@ static void take(lua_State *L, sink *to, bool first, ls_str url)
     add_to_table(L, to, url);
     return;
   }
-  if(to->piece && to->json->size + url.n + 4 > to->piece) {
+  if(to->piece && to->json->size + room_of(to, url.n) > to->piece) {
     add_to_table(L, to, ls_buf_view(to->json));
     ls_buf_clear(to->json);
+  }
+  if(to->shape.n) {
+    ls_buf_add(to->json, first ? "[" : ",", 1);
+    add_shape(to, part, url);
+    return;
   }
   p = ls_buf_room(to->json, url.n + 3);
   if(!p)
@@ -162,8 +217,8 @@ static ls_code sign_batch(lua_State *L, const batch *b, sink *to)
         return code;
       /* One allocation, where all are of a kind. */
       if(to->json && !to->piece)
-        ls_buf_room(to->json, (b->count - i) * (ls_run_url_max(b->run) + 3) +
-                    2);
+        ls_buf_room(to->json, (b->count - i) *
+                    room_of(to, ls_run_url_max(b->run)) + 2);
       prepared = true;
       lengths = has_length;
     }
@@ -175,7 +230,7 @@ static ls_code sign_batch(lua_State *L, const batch *b, sink *to)
     if(code)
       return code;
     for(k = 0; k < n; k++)
-      take(L, to, i + k == 0,
+      take(L, to, i + k == 0, &parts[k],
            ls_run_url(b->run, parts[k].number, signatures[k]));
   }
   return LS_OK;
@@ -187,7 +242,7 @@ static ls_code sign_batch(lua_State *L, const batch *b, sink *to)
 static int l_presign_parts(lua_State *L)
 {
   batch b = read_batch(L);
-  sink to = { NULL, 0, 0 };
+  sink to = { NULL, 0, 0, { NULL, 0 }, 0 };
   ls_code code;
 
   lua_createtable(L, (int)b.count, 0);
@@ -196,13 +251,17 @@ static int l_presign_parts(lua_State *L)
 }
 
 /* The same, and pieces= -> the list as JSON text, or with `pieces` that text
- * in a list of pieces below 96 KiB, as ngx.print takes it */
+ * in a list of pieces below 96 KiB, as ngx.print takes it. With `shape` (and
+ * `part_size`) the list is of what the shape makes of each part: %n its number,
+ * %o its offset, %l its length, %u its URL, %% a percent sign */
 static int l_presign_parts_json(lua_State *L)
 {
   batch b = read_batch(L);
-  sink to = { NULL, 0, 0 };
+  sink to = { NULL, 0, 0, { NULL, 0 }, 0 };
   ls_code code;
 
+  to.shape = lsb_field_str(L, 2, "shape", "");
+  to.part_size = lsb_field_uint(L, 2, "part_size", 0, most, 0);
   lua_getfield(L, 2, "pieces");
   to.piece = lua_toboolean(L, -1) ? PIECE : 0;
   to.json = lsb_new_buf(L, (size_t)1 << 31);

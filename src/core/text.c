@@ -144,3 +144,32 @@ ls_code ls_unbase64(void *to, size_t *written, const char *from, size_t n,
   *written = (size_t)(out - (unsigned char *)to);
   return LS_OK;
 }
+
+#define EACH(c) (UINT64_C(0x0101010101010101) * (c))
+
+/* The high bit of each byte of `x` that is zero, perhaps of others above it. */
+static uint64_t zeros(uint64_t x)
+{
+  return (x - EACH(1)) & ~x & EACH(0x80);
+}
+
+bool ls_is_plain(ls_str s)
+{
+  size_t i = 0;
+  uint64_t x;
+
+  for(; i + 8 <= s.n; i += 8) {
+    memcpy(&x, s.p + i, 8);
+    /* Below a space, above a tilde, a quote, a backslash. */
+    if((((x - EACH(0x20)) | x | (x + EACH(1))) & EACH(0x80)) |
+       zeros(x ^ EACH('"')) | zeros(x ^ EACH('\\')))
+      return false;
+  }
+  for(; i < s.n; i++) {
+    unsigned char c = (unsigned char)s.p[i];
+
+    if(c < 0x20 || c > 0x7e || c == '"' || c == '\\')
+      return false;
+  }
+  return true;
+}

@@ -14,6 +14,10 @@
 /* An upper bound for what a text of n characters decodes to. */
 #define LS_UNBASE64_SIZE(n) (((n) + 3) / 4 * 3)
 
+/* Whether every byte is printable ASCII other than `"` and `\\`: a text that
+ * is its own JSON, and UTF-8 in any case. */
+bool ls_is_plain(ls_str s);
+
 #define LS_DECIMAL_MAX 20
 
 /* Writes a number in decimal; returns how many digits it has. */

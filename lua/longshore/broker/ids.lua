@@ -6,18 +6,19 @@ local core = require "longshore.core"
 
 local _M = {}
 
-local ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+-- A letter for each byte; 256 is a multiple of 32: no bias.
+local letters = {}
+for byte = 0, 255 do
+  local i = byte % 32 + 1
+  letters[string.char(byte)] = ("abcdefghijklmnopqrstuvwxyz234567"):sub(i, i)
+end
 
 --- Random characters of the base-32 alphabet (RFC 4648, small letters); 5 bits
 -- each.
 -- @tparam number n how many
 -- @treturn string
 function _M.characters(n)
-  local bytes = core.random(n)
-  return (bytes:gsub(".", function(c)
-    local i = c:byte() % 32 + 1 -- 256 is a multiple of 32: no bias
-    return ALPHABET:sub(i, i)
-  end))
+  return (core.random(n):gsub(".", letters))
 end
 
 --- A new id: a prefix and 26 characters, 130 random bits.

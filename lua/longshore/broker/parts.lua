@@ -35,14 +35,9 @@ local function missing(self, row)
   return numbers
 end
 
---- URLs to PUT parts to. Repeated numbers share one URL. A URL works until its
--- `expires_at`, and never longer than the upload may.
--- @tparam table actor
--- @tparam string id of the upload
--- @tparam[opt] {number,...} numbers default: all that are not recorded
--- @treturn {{number,url,headers,offset,length,expires_at},...} in the order of
--- `numbers`, or nil, err
-function _M.part_urls(self, actor, id, numbers)
+-- What both forms of part_urls begin with: the upload, the numbers, its
+-- provider, and for how long to sign; or nil, err.
+local function allow(self, actor, id, numbers)
   check.actor(actor)
   local ok, err = self:authorize(actor, "part_urls", "upload")
   if not ok then return nil, err end
@@ -62,24 +57,25 @@ function _M.part_urls(self, actor, id, numbers)
   local provider
   provider, err = self:provider(row.provider)
   if not provider then return nil, err end
+  local left = math.ceil(row.deadline - self.clock.now())
+  return row, numbers, provider, math.max(1, math.min(decision.url_seconds, left, MAX_EXPIRES))
+end
 
+local function sign(self, row, list, provider, expires)
   local parts, first = {}, {}
-  for _, number in ipairs(numbers) do
+  for _, number in ipairs(list) do
     if not first[number] then
       parts[#parts + 1] = { number = number, length = row.signs_length and self:part_length(row, number) or nil }
       first[number] = #parts
     end
   end
   if #parts == 0 then return {} end
-  local left = math.ceil(row.deadline - self.clock.now())
-  local signed
-  signed, err = provider:sign_parts {
-    key = row.key, upload_id = row.provider_upload_id, parts = parts,
-    expires = math.max(1, math.min(decision.url_seconds, left, MAX_EXPIRES)),
+  local signed, err = provider:sign_parts {
+    key = row.key, upload_id = row.provider_upload_id, parts = parts, expires = expires,
   }
   if not signed then return nil, err end
   local answer = {}
-  for i, number in ipairs(numbers) do
+  for i, number in ipairs(list) do
     local grant = signed[first[number]]
     answer[i] = {
       number = number, url = grant.url, headers = grant.headers, expires_at = grant.expires_at,
@@ -87,6 +83,55 @@ function _M.part_urls(self, actor, id, numbers)
     }
   end
   return answer
+end
+
+--- URLs to PUT parts to. Repeated numbers share one URL. A URL works until its
+-- `expires_at`, and never longer than the upload may.
+-- @tparam table actor
+-- @tparam string id of the upload
+-- @tparam[opt] {number,...} numbers default: all that are not recorded
+-- @treturn {{number,url,headers,offset,length,expires_at},...} in the order of
+-- `numbers`, or nil, err
+function _M.part_urls(self, actor, id, numbers)
+  local row, list, provider, expires = allow(self, actor, id, numbers)
+  if not row then return nil, list end
+  return sign(self, row, list, provider, expires)
+end
+
+-- The same text from a list, for uploads and providers that have no faster way.
+local function write(list, shape)
+  local words = {}
+  for i, part in ipairs(list) do
+    local values = { n = ("%.0f"):format(part.number), o = ("%.0f"):format(part.offset),
+      l = ("%.0f"):format(part.length or 0), u = part.url, ["%"] = "%" }
+    words[i] = shape(part.expires_at):gsub("%%(.)", values)
+  end
+  return "[" .. table.concat(words, ",") .. "]"
+end
+
+--- URLs to PUT parts to, as the text of a JSON array: the fast form for services
+-- that hand out many.
+-- @tparam table actor
+-- @tparam string id of the upload
+-- @tparam {number,...} numbers
+-- @tparam function shape `shape(expires_at)` -> what each part looks like: see `sign_parts_text` of the provider
+-- @treturn string text, or nil, err
+function _M.part_urls_text(self, actor, id, numbers, shape)
+  local row, list, provider, expires = allow(self, actor, id, numbers)
+  if not row then return nil, list end
+  local parts = {}
+  if not provider.sign_parts_text or not row.signs_length or not row.size then
+    local signed, why = sign(self, row, list, provider, expires)
+    if not signed then return nil, why end
+    return write(signed, shape)
+  end
+  for i, number in ipairs(list) do parts[i] = { number = number, length = self:part_length(row, number) } end
+  local text, err = provider:sign_parts_text {
+    key = row.key, upload_id = row.provider_upload_id, parts = parts, expires = expires,
+    part_size = row.part_size, shape = shape,
+  }
+  if not text then return nil, err end
+  return text
 end
 
 --- Records that parts are in the store. A part recorded again replaces its token.

@@ -13,18 +13,18 @@ local core = require "longshore.core"
 
 local _M = {}
 
-local ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+-- Five bits of a random byte, as a letter.
+local letters = {}
+for byte = 0, 255 do
+  local n = byte % 32 + 1
+  letters[string.char(byte)] = ("abcdefghijklmnopqrstuvwxyz234567"):sub(n, n)
+end
 
 --- A random id: a prefix and 26 base-32 characters.
 -- @tparam string prefix for example "req_"
 -- @treturn string
 function _M.new_id(prefix)
-  local id = { prefix }
-  for i, byte in ipairs({ core.random(26):byte(1, 26) }) do
-    local n = byte % 32 + 1
-    id[i + 1] = ALPHABET:sub(n, n)
-  end
-  return table.concat(id)
+  return prefix .. core.random(26):gsub(".", letters)
 end
 
 --- Splits and decodes a query string. Of a name that occurs twice the first

@@ -17,6 +17,15 @@ function _M.json(status, value, headers)
   return { status = status, headers = all, body = json.encode(value) }
 end
 
+--- An answer whose JSON is written already.
+-- @tparam number status
+-- @tparam string text
+-- @treturn table response
+function _M.json_text(status, text)
+  return { status = status, body = text,
+    headers = { ["content-type"] = "application/json", ["cache-control"] = "no-store" } }
+end
+
 --- An answer without a body.
 -- @tparam number status
 -- @tparam[opt] table headers

@@ -2,10 +2,12 @@
 --
 -- Room: shared ground, no I/O.
 -- @module longshore.json.writer
+local core = require "longshore.core"
 local marks = require "longshore.json.marks"
 local utf8 = require "longshore.json.utf8"
 
 local byte, find, format, gsub = string.byte, string.find, string.format, string.gsub
+local is_plain = core.is_plain
 local floor, huge = math.floor, math.huge
 local array_mt, object_mt, null = marks.array, marks.object, marks.null
 local MAX_DEPTH, EXACT = marks.max_depth, 2 ^ 53
@@ -22,6 +24,7 @@ local function escape(c)
 end
 
 local function write_string(s)
+  if is_plain(s) then return '"' .. s .. '"' end
   if find(s, '[%c"\\]') then s = gsub(s, '[%c"\\]', escape) end
   if find(s, "[\128-\255]") and utf8.bad(s) then s = utf8.repaired(s) end
   return '"' .. s .. '"'

@@ -57,15 +57,27 @@ local function collect(self, ok, ...)
   return errors.fail("internal", why)
 end
 
+-- When nginx is told to stop it waits for what has a timer, and a request whose
+-- call is in a thread has none: it would be dropped, done or not. Something
+-- that sleeps as long as anything runs or waits is the timer of all.
+local function keep(premature, self)
+  while not premature and (self.running > 0 or self.waiting > 0) do ngx.sleep(0.02) end
+  self.kept = false
+end
+
 local function hold()
   ngx.sleep(3600)
 end
 
+-- The sleeper; a light thread of the request's own where nginx is stopping
+-- already and takes no new timer.
+local function hold_up(self)
+  if self.kept then return nil end
+  self.kept = ngx.timer.at(0, keep, self) == true
+  if not self.kept then return ngx.thread.spawn(hold) end
+end
+
 --- Runs a function of a module in a thread.
---
--- When nginx is told to stop it waits for what has a timer, and a request whose
--- call is in a thread has none: it would be dropped, done or not. A light thread
--- that sleeps meanwhile is its timer.
 -- @tparam string module
 -- @tparam string name
 -- @param ... data
@@ -75,12 +87,12 @@ end
 function methods:run(module, name, ...)
   local ok, err = enter(self)
   if not ok then return nil, err end
-  local permits, timer = self.permits, ngx.thread.spawn(hold)
   self.running = self.running + 1
+  local permits, timer = self.permits, hold_up(self)
   local function leave(called, ...)
     self.running = self.running - 1
     permits:post(1)
-    ngx.thread.kill(timer)
+    if timer then ngx.thread.kill(timer) end
     if not called then error((...), 0) end
     return collect(self, ...)
   end

@@ -71,6 +71,20 @@ function _M.set(name, labels, value)
   if dict then dict:set(name .. "{" .. labels .. "}", value) end
 end
 
+-- The keys of a histogram's samples, made once: operations, buckets and hooks are few.
+local made = {}
+
+local function keys_of(name, labels)
+  local id = name .. labels
+  local keys = made[id]
+  if not keys then
+    keys = { sum = name .. "_sum{" .. labels .. "}" }
+    for i = 1, #BOUNDS + 1 do keys[i] = ("%s_bucket{%s|%02d}"):format(name, labels, i) end
+    made[id] = keys
+  end
+  return keys
+end
+
 --- Adds an observation to a histogram.
 -- @tparam string name
 -- @tparam string labels
@@ -80,9 +94,10 @@ function _M.observe(name, labels, seconds)
   if not dict then return end
   local i = 1
   while BOUNDS[i] and seconds > BOUNDS[i] do i = i + 1 end
+  local keys = keys_of(name, labels)
   -- Each observation is in one bucket here; `render` adds them up.
-  dict:incr(("%s_bucket{%s|%02d}"):format(name, labels, i), 1, 0)
-  dict:incr(name .. "_sum{" .. labels .. "}", seconds, 0)
+  dict:incr(keys[i], 1, 0)
+  dict:incr(keys.sum, seconds, 0)
 end
 
 --- Counts an answered request.

@@ -15,12 +15,14 @@
 --
 -- Room: store. The only module that requires lua-dbi.
 -- @module longshore.store.dbi
+local core = require "longshore.core"
 local errors = require "longshore.errors"
 
 local _M = {}
 
 local unpack = table.unpack or unpack -- luacheck: ignore
 local floor = math.floor
+local is_plain = core.is_plain
 
 local MAX_INTEGER = 9007199254740991
 
@@ -41,6 +43,7 @@ local function tail(x) return x and x >= 0x80 and x <= 0xBF end
 -- @tparam string s
 -- @treturn boolean
 function _M.is_text(s)
+  if is_plain(s) then return true end
   if s:find("\0", 1, true) then return false end
   if not s:find("[\128-\255]") then return true end
   local i, n = 1, #s
@@ -71,7 +74,8 @@ mt.__tostring = function(self) return "database (" .. self.dialect.name .. ")" e
 -- `dialect`: a table with `name`, `connect() -> handle | nil, text`,
 -- `integer_type`, `numbered` (placeholders are $1, $2...), `begin` (the statement
 -- that opens a writing transaction), `classify(text) -> code, fields` and
--- `prepare_connection(db)`, which sets the connection up.
+-- `prepare_connection(db)`, which sets the connection up; perhaps `turn` and `turn_seconds`: what threads of this
+-- process wait for before they write, and how long.
 -- @tparam table dialect
 -- @treturn table db, or nil, err
 function _M.open(dialect)
@@ -216,12 +220,30 @@ function methods:query(sql, ...)
   return run(self, sql, collect_rows, select("#", ...), ...)
 end
 
+-- Waits for this process's turn to write, where the database has one writer at a
+-- time; answers whether there is something to leave, or nil, err.
+local function enter(self)
+  local turn = self.dialect.turn
+  if not turn or self.inside then return false end
+  if turn:enter(self.dialect.turn_seconds) then return true end
+  return nil, errors.new("busy", "the database is busy; try again", { retryable = true })
+end
+
+local function leave(self, entered, ok, ...)
+  if entered then self.dialect.turn:leave() end
+  if not ok then error((...), 0) end
+  return ...
+end
+
 --- Runs a statement that answers no rows.
 -- @tparam string sql
 -- @param ... parameters
 -- @treturn number rows affected, or nil, err
 function methods:exec(sql, ...)
-  return run(self, sql, collect_affected, select("#", ...), ...)
+  local entered, err = enter(self)
+  if entered == nil then return nil, err end
+  if not entered then return run(self, sql, collect_affected, select("#", ...), ...) end
+  return leave(self, true, pcall(run, self, sql, collect_affected, select("#", ...), ...))
 end
 
 --- Inserts many rows with few statements.
@@ -259,16 +281,23 @@ end
 -- @return what fn returns, or nil, err
 function methods:transaction(fn)
   assert(not self.inside, "transactions do not nest")
+  local entered, err = enter(self)
+  if entered == nil then return nil, err end
+  return leave(self, entered, pcall(self.transact, self, fn))
+end
+
+-- The transaction itself.
+function methods:transact(fn)
   local err
   for attempt = 1, self.dialect.attempts or 1 do
     local began
-    began, err = self:exec(self.dialect.begin)
+    began, err = run(self, self.dialect.begin, collect_affected, 0)
     if not began then return nil, err end
     self.inside = true
     local ok, a, b, c = pcall(fn)
     if ok and not (a == nil and b ~= nil) then
       local done
-      done, err = self:exec("COMMIT")
+      done, err = run(self, "COMMIT", collect_affected, 0)
       self.inside = false
       if done then return a, b, c end
       self:rollback()
@@ -286,7 +315,7 @@ function methods:transaction(fn)
 end
 
 function methods:rollback()
-  local ok = self:exec("ROLLBACK")
+  local ok = run(self, "ROLLBACK", collect_affected, 0)
   if not ok then self.lost = true end -- a fresh connection is the only clean one left
 end
 

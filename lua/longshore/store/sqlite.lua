@@ -1,13 +1,14 @@
 --- The store on SQLite: one file, any number of processes on one machine.
 --
 -- WAL, so that readers and the one writer do not wait for each other; writers
--- wait for each other up to `busy_timeout`. `synchronous` is FULL unless told
+-- wait for each other up to `busy_timeout`, those of one process in turns. `synchronous` is FULL unless told
 -- otherwise: an answered change survives a power cut. With NORMAL the last
 -- changes may be lost then (never the database's consistency); they are regained
 -- by repeating the call or by the janitor, as after a crash.
 --
 -- Room: store.
 -- @module longshore.store.sqlite
+local core = require "longshore.core"
 local errors = require "longshore.errors"
 
 local _M = {}
@@ -55,6 +56,7 @@ function _M.dialect(options)
     name = "sqlite " .. options.path,
     integer_type = "INTEGER",
     begin = "BEGIN IMMEDIATE",
+    turn = core.turn("sqlite " .. options.path), turn_seconds = busy_timeout,
     classify = classify,
     connect = function()
       return require("DBI").Connect("SQLite3", options.path)

@@ -34,9 +34,12 @@ local function parts(urls)
   return json.array(list)
 end
 
---- The answer to parts/urls.
-function _M.part_urls(urls)
-  return { parts = parts(urls) }
+--- What a part looks like in the answer to parts/urls, for `part_urls_text`.
+-- @tparam number expires_at
+-- @treturn string
+function _M.part_shape(expires_at)
+  return ('{"part_number":%%n,"offset":%%o,"length":%%l,"expires_at":"%s","url":"%%u"}'):format(
+    responses.rfc3339(expires_at))
 end
 
 --- The answer to initiate.

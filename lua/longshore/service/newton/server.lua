@@ -98,10 +98,10 @@ end
 function handlers.part_urls(ctx)
   local id, err = upload_id(ctx)
   if not id then return nil, err end
-  local urls
-  urls, err = ctx.broker:part_urls(ctx.actor, id, ctx.body.part_numbers)
-  if not urls then return named(err, "upload_not_found") end
-  return responses.json(200, render.part_urls(urls))
+  local list
+  list, err = ctx.broker:part_urls_text(ctx.actor, id, ctx.body.part_numbers, render.part_shape)
+  if not list then return named(err, "upload_not_found") end
+  return responses.json_text(200, '{"parts":' .. list .. "}")
 end
 
 function handlers.checkpoint(ctx)
