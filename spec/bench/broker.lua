@@ -123,7 +123,7 @@ end]])
           numbers(100))
       end },
     { case = "start an upload", goal = 15,
-      limit = "two transactions of SQLite, one writer at a time, and a signed request to the store, waited for in a thread",
+      limit = "two transactions of SQLite, one writer at a time, and a signed request to the store in a thread",
       ours = function()
         return start_script:format(core.hex(core.random(6))), broker.url .. "/v0.5/files/uploads/initiate"
       end,
