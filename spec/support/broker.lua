@@ -47,7 +47,8 @@ function methods:new_broker(store)
     self.logged[#self.logged + 1] = { level = level, message = message, fields = fields }
   end
   return require("longshore.broker").new {
-    store = store or self.store, providers = { default = self.provider }, clock = self.clock,
+    store = store or self.store, providers = self.options.providers or { default = self.provider },
+    clock = self.clock, transport = self.options.transport,
     policy = assert(policy.new(settings)), log = settings.log, options = self.options.broker,
   }
 end

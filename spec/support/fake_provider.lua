@@ -79,6 +79,7 @@ operation("create_multipart", function(self, r)
   self.counter = self.counter + 1
   local id = "mpu-" .. self.counter
   self.uploads[id] = { key = assert(r.key), parts = {}, metadata = copy(r.metadata), marker = r.marker,
+    headers = copy(r.headers),
     content_type = r.content_type, initiated = self:now() }
   return { upload_id = id, tries = self.tries }
 end)
@@ -172,7 +173,7 @@ operation("complete_multipart", function(self, r)
   self.uploads[r.upload_id] = nil
   local etag = etag_of(body) .. "-" .. #bodies
   self.objects[r.key] = { body = body, etag = etag, metadata = upload.metadata, marker = upload.marker,
-    content_type = upload.content_type, modified = self:now() }
+    headers = upload.headers, content_type = upload.content_type, modified = self:now() }
   local tells = self.profile.checksum_of_unannounced and not self.quiet_complete
   return { etag = etag, crc32c = tells and core.crc32c(body) or nil }
 end)

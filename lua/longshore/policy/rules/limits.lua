@@ -143,8 +143,13 @@ function _M.expiry(options)
     util.options("expiry.clients", entry, { agent = "string", upload = "number", url = "number" })
     if not entry.agent then error("rules.expiry: clients: agent is missing", 0) end
   end
-  local rule = { about = ("an upload may take %s s%s, a URL works %s s"):format(options.upload or "the usual",
-    options.per_gib and (" and %.0f s for each GiB"):format(options.per_gib) or "", options.url or "the usual") }
+  local about = {}
+  if options.upload then
+    about[1] = ("an upload may take %.0f s%s"):format(options.upload,
+      options.per_gib and (" and %.0f s for each GiB"):format(options.per_gib) or "")
+  end
+  if options.url then about[#about + 1] = ("a URL works %.0f s"):format(options.url) end
+  local rule = { about = table.concat(about, ", ") }
   function rule.before_initiate(context)
     local base = for_client(options.clients, context.actor).upload or options.upload
     if not base then return true end

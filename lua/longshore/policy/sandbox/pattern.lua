@@ -22,6 +22,9 @@ local UNFINISHED, POSITION = -1, -2
 -- Lua 5.4 takes no empty match where the last match ended.
 local skips_empty_after_match = select(2, gsub("abc", "%w*", "x")) == 1
 
+-- LuaJIT takes a start behind the end for the end.
+local clamps_start = find("", "", 2) ~= nil
+
 local function class_end(p, i)
   local c = sub(p, i, i)
   i = i + 1
@@ -236,6 +239,7 @@ end
 local function first_position(s, init)
   init = init or 1
   if init < 0 then init = #s + init + 1 end
+  if clamps_start and init > #s + 1 then init = #s + 1 end
   return init < 1 and 1 or init
 end
 

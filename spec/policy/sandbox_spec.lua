@@ -1,0 +1,261 @@
+-- The ways out of a sandbox, each shut, on both Luas: what a hook may reach, what it
+-- may use up, and that a stop stops.
+local core = require "longshore.core"
+local sandbox = require "longshore.policy.sandbox"
+
+describe("the sandbox", function()
+  local LIMITS = { instructions = 300000, seconds = 0.5, memory = 4 * 1024 * 1024 }
+
+  local function new(text, options)
+    options = options or {}
+    return sandbox.new { text = text, name = "p", limits = options.limits or LIMITS, modules = options.modules,
+      services = { "now", "boom", "echo" } }
+  end
+
+  local function unwrap(ok, value, reason)
+    if type(value) == "table" and value.wrapped then value = value.v end
+    return ok, value, reason
+  end
+
+  -- A policy whose one hook has this body, which may answer anything.
+  local function hook(body, options)
+    local box = assert(new(([[return { before_sign = function(context, host)
+      local function body(context, host) %s end
+      local v, why = body(context, host)
+      if v == false and why then return false, why end
+      return { wrapped = true, v = v }
+    end }]]):gsub("%%s", function() return body end, 1), options))
+    return { call = function(_, ...) return unwrap(box:call(...)) end }
+  end
+
+  local HOST = { now = function() return 42 end, boom = function() error "x" end,
+    echo = function(value) return value end }
+
+  local function call(body, context, options)
+    local started = core.monotonic()
+    local ok, value, reason = hook(body, options):call("before_sign", context or {}, HOST)
+    assert.is_true(core.monotonic() - started < 3, "took too long")
+    return ok, value, reason
+  end
+
+  local function stopped(code, body, options)
+    local ok, err = call(body, nil, options)
+    assert.is_nil(ok, body)
+    if code then assert.equal(code, err.code, body .. ": " .. tostring(err)) end
+    return err
+  end
+
+  describe("runs", function()
+    it("what policies are made of", function()
+      assert.same({ true, { key = "a/42" } }, { call("return { key = context.a .. '/' .. host.now() }", { a = "a" }) })
+      assert.same({ true, false, "no" }, { call "return false, 'no'" })
+      assert.same({ true, "3-2-1" }, { call [[local t = { 1, 3, 2 } table.sort(t, function(a, b) return a > b end)
+        return table.concat(t, "-")]] })
+      assert.same({ true, "b=1" }, { call "return (('a=1'):gsub('a', 'b'))" })
+      assert.same({ true, true }, { call [[local ok, e = pcall(error, { code = 1 }) return not ok and e.code == 1]] })
+      assert.same({ true, "seen: 1" }, { call [[local _, e = xpcall(function() error("1", 0) end,
+        function(m) return "seen: " .. m end) return e]] })
+      assert.same({ true, 6 }, { call "local s = 0 for _, v in ipairs { 1, 2, 3 } do s = s + v end return s" })
+    end)
+
+    it("with state of its own, from call to call", function()
+      local box = hook "n = (n or 0) + 1 return n"
+      for i = 1, 3 do assert.same({ true, i }, { box:call("before_sign", {}, HOST) }) end
+    end)
+
+    it("on copies: values are what they were, arrays and null too", function()
+      local json = require "longshore.json"
+      local value = { text = "a\0b", list = json.array { 1, 2 }, empty = json.array(), none = json.null,
+        deep = { { x = 1.5 } }, big = 9007199254740991, yes = true }
+      local _, back = call("context.text = context.text return host.echo(context)", value)
+      assert.same(value, back)
+      assert.is_true(json.is_array(back.list))
+      assert.is_true(json.is_array(back.empty))
+      assert.equal('{"big":9007199254740991}', json.encode { big = back.big })
+      assert.equal("a\0b", value.text)
+    end)
+  end)
+
+  describe("lets nobody reach", function()
+    for _, name in ipairs { "io", "os", "debug", "ffi", "jit", "package", "coroutine", "load", "loadstring",
+      "loadfile", "dofile", "collectgarbage", "getfenv", "setfenv", "newproxy", "module", "print", "bit",
+      "string.dump", "table.move", "table.foreach", "math.randomseed" } do
+      it(name, function()
+        assert.same({ true, true }, { call("return " .. name .. " == nil") })
+      end)
+    end
+
+    it("modules but the rules and those it is given", function()
+      for _, name in ipairs { "os", "io", "ffi", "jit", "longshore.core", "longshore.broker", "lfs", "../x",
+        "longshore.policy.rules.../../x", "longshore.policy.file" } do
+        assert.truthy(stopped("error", ("require %q"):format(name)).message:find("not allowed", 1, true))
+      end
+      assert.same({ true, 7 }, { call("return require 'mine'.seven", nil, { modules = function(name)
+        return name == "mine" and "return { seven = 7 }" or nil
+      end }) })
+      local _, twice = call("return require 'mine' == require 'mine'", nil,
+        { modules = function() return "return {}" end })
+      assert.is_true(twice)
+    end)
+
+    it("bytecode", function()
+      local box, err = new(string.dump(function() return {} end))
+      assert.is_nil(box)
+      assert.truthy(err.message:find("bytecode", 1, true))
+      assert.truthy(stopped("error", "require 'mine'", { modules = function() return string.dump(function() end) end })
+        .message:find("bytecode", 1, true))
+    end)
+
+    it("the libraries of the prelude, to change them", function()
+      for _, body in ipairs { "string.find = nil", "table.concat = nil", "host.now = nil", "math.huge = 1" } do
+        stopped("error", body)
+      end
+      assert.same({ true, true }, { call "return getmetatable('') == nil" })
+      assert.same({ true, true }, { call "return not pcall(setmetatable, 'x', {})" })
+      assert.same({ true, "1" }, { call "rawset(_G, 'tostring', nil) return ('%d'):format(1)" })
+    end)
+
+    it("the host by anything but data", function()
+      stopped("error", "return print or function() end")
+      stopped("error", "local t = {} t.t = t return t")
+      stopped("error", "return { [{}] = 1 }")
+      stopped("error", "host.echo(function() end)")
+      assert.truthy(stopped("error", "host.boom()").message:find("host.boom", 1, true))
+    end)
+  end)
+
+  describe("stops what runs away", function()
+    local LOOP = "while true do end"
+    local ways = {
+      ["a loop"] = LOOP,
+      ["a loop that the compiler would take"] = "local n = 0 for i = 1, 1e18 do n = n + i end return n",
+      ["behind pcall"] = "pcall(function() " .. LOOP .. " end) return true",
+      ["behind pcall, again and again"] = "while true do pcall(function() " .. LOOP .. " end) end",
+      ["behind nested pcalls"] = "local function f() return pcall(f) end while true do f() end",
+      ["in a tree of pcalls"] = "local function f() pcall(f) f() end f()",
+      ["in the handler of xpcall"] = "return xpcall(error, function() " .. LOOP .. " end)",
+      ["in a handler of the stop itself"] = ("xpcall(function() %s end, function() %s end)"):format(LOOP, LOOP),
+      ["in a metamethod"] = "return setmetatable({}, { __index = function() " .. LOOP .. " end }).x",
+      ["in __tostring"] = "return tostring(setmetatable({}, { __tostring = function() " .. LOOP .. " end }))",
+      ["in a comparison"] = "table.sort({ 1, 2, 3 }, function() " .. LOOP .. " end)",
+      ["in a replacement"] = "return (('x'):gsub('x', function() " .. LOOP .. " end))",
+      ["in a backtracking pattern"] = "return ('a'):rep(40):find(('.-'):rep(20) .. 'b')",
+      ["in a backtracking match"] = "return ('a'):rep(40):match(('a*'):rep(20) .. 'b')",
+      ["in a backtracking gsub"] = "return (('a'):rep(40):gsub(('a?'):rep(30) .. 'b', ''))",
+      ["in a backtracking gmatch"] = "for _ in ('a'):rep(40):gmatch(('.*'):rep(20) .. 'b') do end",
+      ["in find through a table"] = "return string.find(('a'):rep(40), ('.-'):rep(20) .. 'b')",
+      ["in a plain search of long texts"] = "local s = ('a'):rep(200000) "
+        .. "while true do s:find(s:sub(2) .. 'b', 1, true) end",
+      ["in rep of nothing"] = "while true do string.rep('', 1e15) end",
+      ["in rep of much"] = "return ('x'):rep(1e12)",
+      ["in a table of a claimed length"] = "while true do pcall(table.insert, setmetatable({}, "
+        .. "{ __len = function() return 1e15 end, __metatable = false }), 1, 1) end",
+      ["in recursion"] = "local function f() return 1 + f() end return f()",
+      ["by questions"] = "while true do host.now() end",
+    }
+    if not rawget(_G, "jit") then
+      ways["in <close>"] = "local x <close> = setmetatable({}, { __close = function() " .. LOOP .. " end }) " .. LOOP
+      ways["in <close> behind pcall"] = "while true do pcall(function() local x <close> = setmetatable({}, "
+        .. "{ __close = function() " .. LOOP .. " end }) " .. LOOP .. " end) end"
+    end
+    for name, body in pairs(ways) do
+      it(name, function() stopped(nil, body) end)
+    end
+
+    it("and names what ran out", function()
+      stopped("instructions", LOOP)
+      stopped("instructions", "while true do pcall(function() " .. LOOP .. " end) end")
+      stopped("calls", "local function f() return 1 + f() end return f()")
+      stopped("time", LOOP, { limits = { instructions = 1e14, seconds = 0.05 } })
+      stopped("memory", "local t = {} for i = 1, 1e9 do t[i] = 'x' .. i end",
+        { limits = { memory = 2 * 1024 * 1024, instructions = 1e9, seconds = 10 } })
+    end)
+
+    it("that eats memory, caught or not", function()
+      local limits = { memory = 2 * 1024 * 1024, instructions = 2000000, seconds = 2 }
+      for _, body in ipairs { "local s = 'x' while true do s = s .. s end",
+        "local t = {} while true do t[#t + 1] = {} end",
+        "while true do pcall(function() local s = 'x' while true do s = s .. s end end) end" } do
+        stopped(nil, body, { limits = limits })
+      end
+      local box = hook("kept = kept or {} kept[#kept + 1] = ('x'):rep(100000) .. #kept return #kept",
+        { limits = limits })
+      local ok
+      for _ = 1, 100 do ok = ok ~= nil and box:call("before_sign", {}, HOST) or nil end
+      assert.is_nil(ok)
+      assert.same({ true, 1 }, { box:call("before_sign", {}, HOST) }) -- a fresh state
+    end)
+
+    it("already while it is loaded", function()
+      local box, err = new(LOOP .. " return {}")
+      assert.is_nil(box)
+      assert.equal("instructions", err.code)
+      assert.is_nil((new "this is not Lua"))
+      assert.is_nil((new "return 7"))
+      assert.is_nil((new "return { before_sign = 7 }"))
+    end)
+
+    it("and refuses finalizers, which no hook could stop", function()
+      assert.truthy(stopped("error", "setmetatable({}, { __gc = function() end })").message:find("__gc", 1, true))
+    end)
+
+    it("and harms nothing else: the next call has a fresh state, the host is as before", function()
+      local box = hook("n = (n or 0) + 1 if context.run then while true do end end return n")
+      assert.same({ true, 1 }, { box:call("before_sign", {}, HOST) })
+      assert.same({ true, 2 }, { box:call("before_sign", {}, HOST) })
+      assert.is_nil((box:call("before_sign", { run = true }, HOST)))
+      assert.same({ true, 1 }, { box:call("before_sign", {}, HOST) })
+      local n = 0
+      for i = 1, 1e6 do n = n + i end -- no hook of the sandbox counts here
+      assert.equal(500000500000, n)
+    end)
+
+    it("and an error is only an error: the state stays", function()
+      local box = hook("n = (n or 0) + 1 if n == 2 then error('odd') end return n")
+      assert.same({ true, 1 }, { box:call("before_sign", {}, HOST) })
+      assert.equal("error", select(2, box:call("before_sign", {}, HOST)).code)
+      assert.same({ true, 3 }, { box:call("before_sign", {}, HOST) })
+    end)
+  end)
+
+  it("asks its host within pcall, and many times", function()
+    assert.same({ true, 420 },
+      { call "local n = 0 for _ = 1, 10 do pcall(function() n = n + host.now() end) end return n" })
+  end)
+
+  it("may wait in its host while another call runs", function()
+    local box = hook "return host.echo(context.name)"
+    local seen = {}
+    local ok, value = box:call("before_sign", { name = "outer" }, { echo = function(name)
+      seen[#seen + 1] = select(2, box:call("before_sign", { name = "inner" }, HOST))
+      return name
+    end })
+    assert.same({ true, "outer" }, { ok, value })
+    assert.same({ "inner" }, seen)
+  end)
+end)
+
+describe("the sandbox of the core", function()
+  it("names a limit that is none", function()
+    for _, bad in ipairs { { memory = 1 }, { instructions = 0 }, { seconds = 0 }, { colour = 1 } } do
+      bad.text = "return function() end"
+      assert.has_error(function() core.sandbox(bad) end)
+    end
+    assert.has_error(function() core.sandbox {} end)
+  end)
+
+  it("is closed once and for all", function()
+    local box = assert(core.sandbox { text = "return function(...) return ... end" })
+    assert.same({ "done", 1, nil, "x" }, { box:run(nil, 1, nil, "x") })
+    assert.is_true(box:memory() > 0)
+    box:close()
+    box:close()
+    assert.has_error(function() box:run(nil) end)
+  end)
+
+  it("runs a thousand times and more without growing", function()
+    local box = assert(core.sandbox { text = "return function(t) return { t } end", memory = 1024 * 1024 })
+    for _ = 1, 20000 do assert.equal("done", (box:run(nil, { a = { 1, 2, 3 } }))) end
+    assert.is_true(box:memory() < 1024 * 1024)
+  end)
+end)
