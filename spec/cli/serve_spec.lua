@@ -120,7 +120,8 @@ describe("longshore serve", function()
 
   it("starts an nginx again that was killed, with or without its workers", function()
     local server = serve.start()
-    assert.equal(200, put_file(server, "a", "content").status)
+    local put = put_file(server, "a", "content")
+    assert.equal(200, put.status, put.body)
     local masters = {}
     for _, name in ipairs { "broker", "diskstore" } do
       local pid = tonumber(support.read_file(server.data .. "/run/" .. name .. "/nginx.pid"))
@@ -229,8 +230,11 @@ describe("longshore serve", function()
     local process = support.spawn(support.lua, { stdout = dir .. "/out", args = {
       support.root .. "/lua/longshore/cli/main.lua", "serve", "--quiet", "--data", dir .. "/d",
       "--listen", "127.0.0.1:" .. port, "--store-listen", "127.0.0.1:" .. support.free_port() } })
-    assert.truthy(support.wait_port(port, 20))
-    assert.equal(401, http.request({ url = ("http://127.0.0.1:%d/v0.5/files/info"):format(port) }).status)
+    -- (serve itself listens on the port for a moment, to see whether it is free.)
+    assert.truthy(support.wait_until(function()
+      local ok, response = pcall(http.request, { url = ("http://127.0.0.1:%d/v0.5/files/info"):format(port) })
+      return ok and response.status == 401
+    end, 20))
     process:kill("sigterm")
     assert.equal(0, process:wait(20))
     assert.equal("longshore: stopping\n", (support.read_file(dir .. "/out"):gsub("longshore: stopping\n$", "%0")))
