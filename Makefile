@@ -130,7 +130,7 @@ $(BIND_SAN_OBJ): STD += $(LUA54_CFLAGS)
 $(BUILD)/ctest/bind_memory: spec/c/bind/memory.c $(SAN_OBJ) $(BIND_SAN_OBJ)
 	@mkdir -p $(@D)
 	@$(CC) $(STD) $(WARN) $(LUA54_CFLAGS) -O1 -g $(SAN) -o $@ $^ \
-	  -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
+	  -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc \
 	  $(LIBS) $(shell pkg-config --libs lua5.4)
 
 -include $(BIND_SAN_OBJ:.o=.d)

@@ -102,7 +102,7 @@ static unsigned flag(lua_State *L, const char *name, unsigned value)
 static ls_code digest_range(const range *r, ls_digest *d, unsigned wanted,
                             int *error)
 {
-  void *buffer = malloc(LS_FILE_CHUNK);
+  void *buffer = ls_file_buffer();
   int fd = -1;
   ls_code code = ls_digest_init(d, wanted);
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -90,6 +91,11 @@ ls_code ls_file_read(int fd, void *to, size_t n, uint64_t offset, size_t *got)
     *got += (size_t)r;
   }
   return LS_OK;
+}
+
+void *ls_file_buffer(void)
+{
+  return aligned_alloc(4096, LS_FILE_CHUNK);
 }
 
 static size_t chunk(uint64_t left)

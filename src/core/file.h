@@ -41,6 +41,10 @@ LS_MUST_CHECK ls_code ls_file_read(int fd, void *to, size_t n,
  * fits the second-level cache, where the digests find it again. */
 #define LS_FILE_CHUNK ((size_t)256 << 10)
 
+/* Such a buffer, or NULL; the caller frees it. It begins with a page: the
+ * kernel copies an eighth slower to any other place. */
+void *ls_file_buffer(void);
+
 /* Adds up to `length` bytes from `offset` to the digests; less where the file
  * ends. */
 LS_MUST_CHECK ls_code ls_file_digest(int fd, uint64_t offset, uint64_t length,

@@ -97,7 +97,7 @@ static ls_code cut(int fd, uint64_t offset, uint64_t length, unsigned threads,
     p->fd = fd;
     p->offset = offset + i * share;
     p->length = i + 1 < threads ? share : length - i * share;
-    p->buffer = malloc(LS_FILE_CHUNK);
+    p->buffer = ls_file_buffer();
     if(!p->buffer)
       code = LS_ENOMEM;
   }
