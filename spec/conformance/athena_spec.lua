@@ -42,7 +42,7 @@ describe("the athena service, served", function()
     local store_port = support.free_port()
     doors = { store = relay.start { target = "127.0.0.1:" .. store_port } }
     server = serve.start { store_port = store_port, config = ([[return {
-      diskstore = { public_endpoint = %q, fsync = false, buckets = { "longshore", "other-files" } },
+      diskstore = { public_endpoint = %q, fsync = false, buckets = { "longshore", "other-files", "third-files" } },
       services = { athena = {
         clients = { north = { bucket = "default" }, south = { bucket = "default" } }, default_client = "north",
         keys = { { id = "k1", key = %q } }, max_batch = 5, tunnel_max = 8 * MiB,
@@ -316,6 +316,17 @@ describe("the athena service, served", function()
     local id = sdk_upload("in/another.txt", body, { s3_id = catalog.id })
     assert.equal(body, (content(id)))
     refused(call("DELETE", "catalogs/" .. catalog.id, nil, admin), 409, "1 files")
+    -- a file may move to another bucket of its catalog, and only there
+    refused(call("PATCH", "files/" .. id, { storage_key = "b.txt", bucket = "third-files" }), 400, "bucket")
+    assert.equal(200, call("PATCH", "catalogs/" .. catalog.id, { buckets = json.array { "third-files" } }, admin)
+      .status)
+    local moved = call("PATCH", "files/" .. id, { storage_key = "b.txt", bucket = "third-files" })
+    assert.equal(200, moved.status, moved.body)
+    assert.equal("third-files", moved.json.data.file.bucket)
+    assert.equal(body, (content(id)))
+    assert.equal(200, call("DELETE", "files/" .. id).status)
+    assert.equal(200, call("POST", "files/" .. id .. "/restore").status)
+    assert.equal(body, (content(id)))
     refused(call("POST", "files/upload-url", request("x", "y", { s3_id = catalog.id }),
       { token = people.south, client = "south" }), 404)
     refused(call("POST", "files/upload-url", request("x", "y", { bucket = "longshore", s3_id = catalog.id })), 400,

@@ -64,7 +64,7 @@ environment (AWS_ACCESS_KEY_ID ...), and sealed with the first key configured.]]
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 Examples:
-  longshore catalog create --client north --name main --bucket north-files --region eu-central-1
+  longshore catalog create --client north --name main --bucket north-files
   longshore catalog list --client north
   longshore catalog update --client north 0b7c... --rotate]]
 end

@@ -32,7 +32,8 @@ end
 function _M.new(settings, parts)
   local self = setmetatable({}, mt)
   self.world = worlds.new { profile = { max_put = 1e9, max_part = 1e9, max_object = 1e9, min_part = 1,
-    encryption = { "AES256", "aws:kms" }, title = "the fake store" } }
+    encryption = { "AES256", "aws:kms" }, title = "the fake store",
+    name = "fake" } }
   local given = { clients = { north = { bucket = "default" }, south = { bucket = "default" } },
     default_client = "north", keys = { { id = "k1", key = _M.KEY } } }
   for k, v in pairs(settings or {}) do given[k] = v end

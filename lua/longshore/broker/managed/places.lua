@@ -39,11 +39,28 @@ local function on_newest(self, row, act)
   return done, err
 end
 
+-- A file of the same owner that has left the key and holds it only because of its URLs.
+local function left_by_owner(self, row, holder, place)
+  local other, err = self.store:managed_file(holder)
+  if not other then return nil, err.code ~= "not_found" and err or nil end
+  local same = other.tenant == row.tenant and other.organization == row.organization and other.user == row.user
+  local gone = other.status == "soft_deleted" or other.status == "purged"
+    or (not relocate.BUSY[other.status] and keys.place(other.provider, other.key) ~= place)
+  return same and gone and other or nil
+end
+
 -- Whether the key may be taken by this file: nobody's row, and no object without one.
-local function vacant(self, row, provider_name, key)
+-- Second: who holds it and may be relieved of it (for `former`).
+local function vacant(self, row, provider_name, key, former)
   local place = keys.place(provider_name, key)
   local holder, err = self.store:claimant(place)
   if holder == row.id then return true end
+  if holder and former then
+    local left
+    left, err = left_by_owner(self, row, holder, place)
+    if left then return true, left end
+    if err then return nil, err end
+  end
   if holder then
     return errors.fail("conflict", "storage_key: this key is another file's", { field = "storage_key" })
   end
@@ -176,11 +193,10 @@ function _M.restore_managed(self, actor, id)
     if row.status ~= "soft_deleted" and row.status ~= "restoring" then
       return errors.fail("state", "the file is not deleted", { state = row.status })
     end
-    if row.status == "soft_deleted" then
-      local free, why = vacant(self, row, row.provider, row.key)
-      if not free then return nil, why end
-    end
-    return relocate.restore(self, row)
+    if row.status == "restoring" then return relocate.restore(self, row) end
+    local free, former = vacant(self, row, row.provider, row.key, true)
+    if not free then return nil, former end
+    return relocate.restore(self, row, former)
   end)
   if not done then return nil, err end
   return self:view_managed(done)

@@ -157,9 +157,12 @@ function _M.resume(self, row)
   return work(self, row)
 end
 
-local function begin(self, row, fields, claim)
+local function begin(self, row, fields, claim, former)
   fields.due, fields.updated_at = self.clock.now() + LEASE, self.clock.now()
-  local ok, err = self.store:write_managed { { id = row.id, version = row.version, fields = fields, claim = claim } }
+  local changes = {}
+  if former then changes[1] = { id = former.id, version = former.version, fields = {}, release = claim } end
+  changes[#changes + 1] = { id = row.id, version = row.version, fields = fields, claim = claim }
+  local ok, err = self.store:write_managed(changes)
   if not ok then return nil, err end
   local new
   new, err = self.store:managed_file(row.id)
@@ -182,11 +185,14 @@ end
 --- Takes a file out of the trash, to the key that it had.
 -- @tparam table self broker
 -- @tparam table row
+-- @tparam[opt] table former a file of the same owner that has left this key and still holds it
 -- @treturn table|nil row
 -- @treturn table err `conflict` when the key is another file's meanwhile
-function _M.restore(self, row)
+function _M.restore(self, row, former)
   if row.status == "restoring" then return _M.resume(self, row) end
-  return begin(self, row, { status = "restoring" }, place_of(row))
+  -- Its URLs may still be alive.
+  local watch = former and math.max(row.watch_until, former.watch_until) or nil
+  return begin(self, row, { status = "restoring", watch_until = watch }, place_of(row), former)
 end
 
 --- Gives a file another key.
