@@ -259,6 +259,27 @@ function _M.handle(options)
   return send(response, request.method == "HEAD")
 end
 
+--- Calls a method of the broker (see `longshore.broker`) from a handler of your
+-- own, without blocking: in a worker thread, or, inline, here.
+-- @tparam string name initiate, part_urls, checkpoint, complete, abort, upload, file, files, file_by_name, usage,
+-- download or delete_file
+-- @tparam table actor who asks, as of `handle`
+-- @param ... what the method takes after the actor; plain data
+-- @return what the method returns
+-- @return[2] nil
+-- @treturn[2] table err of longshore.errors
+function _M.call(name, actor, ...)
+  local err = lacking()
+  if err then return nil, err end
+  actor = auth.host_actor(actor)
+  if state.inline then return inline.call(state, name, actor, log_line, ...) end
+  local result, why = run(state, "requests", "call", state.path, requests.new_id("req_"), name, actor,
+    { n = select("#", ...), ... })
+  if not result then return nil, why end
+  if result.error then return nil, errors.restore(result.error) end
+  return result.first, result.second
+end
+
 -- What nginx refuses by itself, by status.
 local refusals = {
   [400] = { "invalid", "the request is malformed", { reason = "format" } },

@@ -17,6 +17,7 @@
 --
 -- Room: nginx.
 -- @module longshore.nginx.inline
+local calls = require "longshore.nginx.calls"
 local errors = require "longshore.errors"
 local service = require "longshore.service"
 local shared = require "longshore.nginx.shared"
@@ -55,6 +56,28 @@ local function open(state, log_line)
   return service.new(state.config, parts)
 end
 
+local function app_for(state, log_line)
+  if not state.app then
+    local app, err = open(state, log_line)
+    if not app then return nil, errors.from(err) end
+    state.app = app
+  end
+  return state.app
+end
+
+--- Calls a method of the broker in this coroutine.
+-- @tparam table state of `longshore.nginx`
+-- @tparam string name
+-- @tparam table actor
+-- @tparam function log_line
+-- @param ... the method's arguments after the actor
+-- @return what it returns
+function _M.call(state, name, actor, log_line, ...)
+  local app, err = app_for(state, log_line)
+  if not app then return nil, err end
+  return calls.run(app.broker, name, actor, { n = select("#", ...), ... })
+end
+
 --- Answers a request in this coroutine.
 -- @tparam table state of `longshore.nginx`
 -- @tparam table request
@@ -63,13 +86,10 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table err
 function _M.handle(state, request, log_line)
-  if not state.app then
-    local app, err = open(state, log_line)
-    if not app then return nil, errors.from(err) end
-    state.app = app
-  end
+  local app, err = app_for(state, log_line)
+  if not app then return nil, err end
   ngx.ctx.longshore_request = request.id
-  return state.app:handle(request)
+  return app:handle(request)
 end
 
 return _M

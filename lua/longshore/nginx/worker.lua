@@ -7,6 +7,7 @@
 --
 -- Room: nginx.
 -- @module longshore.nginx.worker
+local calls = require "longshore.nginx.calls"
 local clock = require "longshore.clock"
 local errors = require "longshore.errors"
 local shared = require "longshore.nginx.shared"
@@ -88,6 +89,44 @@ end
 -- @treturn table list of log lines
 function _M.admit(path, request)
   return call(path, request, "admit")
+end
+
+-- Errors travel as data, without what does not.
+local function plain_error(err)
+  local plain = {}
+  for key, value in pairs(errors.from(err)) do
+    if type(value) ~= "table" and type(value) ~= "function" then plain[key] = value end
+  end
+  return plain
+end
+
+--- Calls a method of the broker.
+-- @tparam string path
+-- @tparam string id of the request
+-- @tparam string name
+-- @tparam table actor
+-- @tparam table arguments with `n`
+-- @treturn table `first`, `second`: what the method returned; or `error`
+-- @treturn table list of log lines
+function _M.call(path, id, name, actor, arguments)
+  lines, request_id = {}, id
+  local app, err = app_for(path)
+  local result = {}
+  if app then
+    local ok, first, second = pcall(calls.run, app.broker, name, actor, arguments)
+    if not ok then
+      log("error", "a bug: " .. tostring(first))
+      result.error = { code = "internal", message = tostring(first) }
+    elseif first == nil then
+      result.error = plain_error(second)
+    else
+      result.first, result.second = first, second
+    end
+  else
+    result.error = plain_error(err)
+  end
+  request_id = nil
+  return result, lines
 end
 
 --- Runs the janitor once.
