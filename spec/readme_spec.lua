@@ -115,7 +115,7 @@ describe("the README", function()
   end)
 
   it("mounts the broker with lines that the generated configuration has too", function()
-    local mount = block_with("nginx", "longshore.nginx")
+    local mount = block_with("nginx", "init_worker_by_lua_block")
     local conf = support.read_file(server.data .. "/run/broker/nginx.conf")
     for call in mount:gmatch('require%("longshore%.nginx"%)%.(%w+)') do
       assert.truthy(conf:find('require%(?"longshore%.nginx"%)?%.' .. call) or conf:find("longshore%.nginx.-" .. call),
