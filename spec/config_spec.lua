@@ -166,6 +166,12 @@ describe("the configuration", function()
     assert.truthy(refused({ data = data }).message:find("damaged", 1, true))
   end)
 
+  it("asks for a bucket where the disk store is not enabled", function()
+    local loaded, err = config.check({ diskstore = { enabled = false } }, "/tmp")
+    assert.is_nil(loaded)
+    assert.equal("buckets.default", err.field)
+  end)
+
   it("signs URLs for the public endpoint of the disk store", function()
     local c = assert(config.check {
       diskstore = { listen = "0.0.0.0:9100", public_endpoint = "https://store.example.com" },

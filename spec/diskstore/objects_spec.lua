@@ -75,7 +75,10 @@ describe("the disk store's objects", function()
       put("/longshore/plain", "x")
       return get("/longshore/plain").headers["content-type"]
     end)())
-    local answer = put("/longshore/kept", "x", { ["x-amz-meta-long"] = ("v"):rep(9000) })
+    assert.equal(200, put("/longshore/kept", "x", { ["x-amz-meta-long"] = ("v"):rep(2048 - #"long") }).status)
+    local answer = put("/longshore/kept", "x", { ["x-amz-meta-long"] = ("v"):rep(2049 - #"long") })
+    assert.equal("MetadataTooLarge", code_of(answer))
+    answer = put("/longshore/kept", "x", { ["content-disposition"] = ("v"):rep(9000) })
     assert.equal("MetadataTooLarge", code_of(answer))
   end)
 

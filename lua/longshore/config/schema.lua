@@ -367,6 +367,10 @@ function _M.complete(config, absolute)
       ca_file = disk.tls and disk.tls.certificate,
     }
   end
+  if not next(config.buckets) then
+    return errors.fail("invalid", "buckets.default: the disk store is not enabled, so a bucket must be configured",
+      { field = "buckets.default" })
+  end
   for name, bucket in pairs(config.buckets) do
     if bucket.ca_file then
       bucket.ca_file = absolute(bucket.ca_file)

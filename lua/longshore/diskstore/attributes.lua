@@ -7,7 +7,8 @@ local fault = require "longshore.diskstore.fault"
 
 local _M = {}
 
-local MAX_BYTES = 8192
+-- S3's own limits: of all headers that are kept, and of the user's among them.
+local MAX_BYTES, MAX_USER_BYTES = 8192, 2048
 
 local kept = {
   ["content-type"] = true, ["content-disposition"] = true, ["content-encoding"] = true,
@@ -61,7 +62,7 @@ end
 -- @return[2] nil
 -- @treturn[2] table fault
 function _M.take(headers)
-  local taken, bytes = {}, 0
+  local taken, bytes, user_bytes = {}, 0, 0
   for name, value in pairs(headers) do
     local user = name:find("^x%-amz%-meta%-.")
     if user or kept[name] then
@@ -74,8 +75,13 @@ function _M.take(headers)
       if not (name == "content-encoding" and value == "") then
         taken[name] = value
         bytes = bytes + #name + #value
+        if user then user_bytes = user_bytes + #name - #"x-amz-meta-" + #value end
       end
     end
+  end
+  if user_bytes > MAX_USER_BYTES then
+    return fault.fail("MetadataTooLarge", nil, { { "Size", tostring(user_bytes) },
+      { "MaxSizeAllowed", tostring(MAX_USER_BYTES) } })
   end
   if bytes > MAX_BYTES then
     return fault.fail("MetadataTooLarge", nil, { { "Size", tostring(bytes) },

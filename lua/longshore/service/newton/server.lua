@@ -37,7 +37,8 @@ _M.prefixes = { "/v0.5" }
 _M.render_error = render.error
 
 local MiB = 1048576
-local LIST = 1000
+-- -1 asks for all files at once; with more than these they are to be asked for in shards.
+local LIST_ALL = 100000
 
 -- A missing upload or file in the service's words.
 local function named(err, word)
@@ -144,11 +145,16 @@ end
 
 function handlers.list(ctx)
   local shard, size = ctx.query.shard_index, ctx.query.max_items_per_shard
-  if size == -1 then size = LIST end
-  local offset = shard == -1 and 0 or shard * size
-  local files, err = ctx.broker:files(ctx.actor,
+  local all = size == -1
+  if all then size = LIST_ALL end
+  local offset = (all or shard == -1) and 0 or shard * size
+  local files, total = ctx.broker:files(ctx.actor,
     { service = "newton", offset = offset, limit = size, content_type = ctx.query.file_type })
-  if not files then return nil, err end
+  if not files then return nil, total end
+  if all and total > LIST_ALL then
+    return errors.fail("invalid", ("there are %d files, more than one answer holds; ask for them in shards "
+      .. "(shard_index, max_items_per_shard)"):format(total), { field = "max_items_per_shard" })
+  end
   local list = {}
   for i, file in ipairs(files) do list[i] = render.metadata(file, offset + i - 1) end
   return responses.json(200, json.array(list))
