@@ -151,13 +151,13 @@ $(BUILD)/tsan/%.o: src/%.c
 	@mkdir -p $(@D)
 	@$(CC) $(STD) $(WARN) -O1 -g -fsanitize=thread -MMD -MP -c -o $@ $<
 
-$(BUILD)/tsan/transfer_engine: spec/c/transfer_engine.c $(TSAN_OBJ)
+$(BUILD)/tsan/transfer_%: spec/c/transfer_%.c $(TSAN_OBJ)
 	@$(CC) $(STD) $(WARN) -O1 -g -fsanitize=thread -Isrc -o $@ $^ $(LIBS)
 
 -include $(TSAN_OBJ:.o=.d)
 
-## tsan: the transfer engine's threads under ThreadSanitizer
-tsan: $(BUILD)/tsan/transfer_engine
+## tsan: the engine's and the checksum's threads under ThreadSanitizer
+tsan: $(BUILD)/tsan/transfer_engine $(BUILD)/tsan/transfer_checksum
 	@TSAN_OPTIONS=halt_on_error=1 spec/tools/ctest.sh $^
 
 # Every spec/c/fuzz_NAME.c is a libFuzzer target. FUZZ_SECONDS is for each.
@@ -187,6 +187,11 @@ $(BUILD)/bench/presign_core: spec/bench/presign_core.c $(PLAIN_OBJ)
 $(BUILD)/bench/crc32c_core: spec/bench/crc32c_core.c $(PLAIN_OBJ)
 	@mkdir -p $(@D)
 	@$(CC) $(STD) $(WARN) $(CFLAGS) -Isrc -o $@ $^ $(LIBS) -lisal -ldl
+
+## bench: all three benchmarks; results in build/bench
+bench:
+	@bad=0; for one in presign crc32c transfer; do \
+	  $(MAKE) bench-$$one || bad=1; done; exit $$bad
 
 ## bench-presign: signing against awscrt, boto3, aws4, minio, the AWS SDK
 bench-presign:

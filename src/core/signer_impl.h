@@ -1,4 +1,4 @@
-/* What signing one request and signing a run of parts share. Room: src/core. */
+/* What the signer, signing one request and signing a run share. Room: src/core. */
 #ifndef LS_SIGNER_IMPL_H
 #define LS_SIGNER_IMPL_H
 
@@ -34,6 +34,14 @@ struct ls_signer {
 
 /* Sets the signer's reason and returns LS_EINVAL. */
 ls_code ls_signer_refuse(ls_signer *s, const char *why);
+
+/* Makes the key for the day, the scope, and the moment of `time`, as far as
+ * they are not those of the call before. */
+ls_code ls_signer_set_time(ls_signer *s, uint64_t time);
+
+/* Sets the host as a client will send it: in lower case, and without the port
+ * that the scheme implies. */
+ls_code ls_signer_set_host(ls_signer *s, const ls_target *target);
 
 /* Everything of presigning but the hashing: `canonical` is complete but for
  * the payload hash, the moment is that of `time`. */
