@@ -25,7 +25,8 @@ local mt = { __index = methods, __name = "longshore.broker.catalogs" }
 
 --- Makes the keeper of catalogs.
 -- @tparam table options `store`, `clock`, `keys` (list of `{id=, key=hex}`), `areas` (what the configuration
--- gives away), `builtin` (client to `{id=, provider=, created_at=}`), `make_provider(options) -> provider | nil, err`,
+-- gives away), `builtin` (client to `{id=, bucket=, prefix=, profile=, ..., provider=, created_at=}`),
+-- `make_provider(options) -> provider | nil, err`,
 -- `in_use(tenant, id, bucket|nil) -> count | nil, err`
 -- @treturn table
 function _M.new(options)
@@ -55,11 +56,10 @@ end
 
 -- The catalog of the configuration, as a row.
 local function builtin_row(entry)
-  local p = entry.provider
   return {
-    id = entry.id, tenant = entry.tenant, name = "configured", profile = p.profile.name, endpoint = p.endpoint,
-    region = p.region, bucket = p.bucket, buckets = {}, prefix = p.prefix, path_style = p.path_style, active = true,
-    version = 0, created_at = entry.created_at, updated_at = entry.created_at, builtin = true,
+    id = entry.id, tenant = entry.tenant, name = "configured", profile = entry.profile, endpoint = entry.endpoint,
+    region = entry.region, bucket = entry.bucket, buckets = {}, prefix = entry.prefix, path_style = entry.path_style,
+    active = true, version = 0, created_at = entry.created_at, updated_at = entry.created_at, builtin = true,
   }
 end
 

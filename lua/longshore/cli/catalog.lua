@@ -69,7 +69,21 @@ Examples:
   longshore catalog update --client north 0b7c... --rotate]]
 end
 
--- The application of the configuration, and whose catalogs are meant.
+-- Counts the files in a catalog: in the client's own database, if it has one.
+local function counter(config, main)
+  return function(name, id, bucket)
+    local client = config.services.athena.clients[name]
+    if not client.store then return main:count_managed(id, bucket) end
+    local store, err = require("longshore.store").open(client.store)
+    if not store then return nil, err end
+    local count
+    count, err = store:count_managed(id, bucket)
+    store:close()
+    return count, err
+  end
+end
+
+-- The keeper of catalogs of the configuration, and who speaks to it.
 local function open(args)
   local given = {}
   if args.data then
@@ -92,11 +106,15 @@ local function open(args)
     return errors.fail("not_found", ("there is no broker's database at %s; name its place with --data or --config")
       :format(path))
   end
-  local app
-  app, err = require("longshore.service").new(config)
-  if not app then return nil, err end
-  return app, { user = "longshore catalog", organization = "-", tenant = client, rights = { admin = true },
-    via = "host" }
+  local store
+  store, err = require("longshore.store").open(config.store)
+  if not store then return nil, err end
+  local catalogs = require("longshore.service.athena.clients").catalogs {
+    config = config, store = store, clock = require("longshore.clock").system,
+    make_provider = require("longshore.service.providers").maker {}, count = counter(config, store),
+  }
+  return { catalogs = catalogs, store = store }, { user = "longshore catalog", organization = "-", tenant = client,
+    rights = { admin = true }, via = "host" }
 end
 
 local function env(name)
@@ -173,10 +191,10 @@ end
 -- @tparam table args
 -- @treturn number exit code, or nil, err
 function _M.run(args)
-  local app, actor = open(args)
-  if not app then return nil, actor end
-  local code, err = actions[args.action](app.states.athena.catalogs, actor, args)
-  app:close()
+  local opened, actor = open(args)
+  if not opened then return nil, actor end
+  local code, err = actions[args.action](opened.catalogs, actor, args)
+  opened.store:close()
   return code, err
 end
 

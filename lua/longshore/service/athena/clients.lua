@@ -14,18 +14,36 @@ local _M = {}
 
 local LIMITS = { "max_size", "checksum_max", "trash_seconds", "dot_segments" }
 
--- The catalogs that come with the configuration, by client.
-local function builtin_catalogs(context)
+-- The catalogs that come with the configuration, by client. Without providers they can
+-- be looked at, not used.
+local function builtin_catalogs(config, providers)
   local list = {}
-  for name, client in pairs(context.settings.clients) do
-    local provider = client.bucket and context.broker.providers[client.bucket]
-    if provider then
-      local id = areas.catalog_id(name)
-      list[name] = { id = id, created_at = 0,
-        provider = provider:below(areas.client_prefix(name), catalogs_module.provider_name(id, provider.bucket)) }
+  for name, client in pairs(config.services.athena.clients) do
+    local bucket = client.bucket and config.buckets[client.bucket]
+    if bucket then
+      local id, prefix = areas.catalog_id(name), areas.client_prefix(name)
+      local provider = providers and providers[client.bucket]
+      list[name] = {
+        id = id, created_at = 0, profile = bucket.profile, endpoint = bucket.endpoint, region = bucket.region,
+        bucket = bucket.bucket, prefix = (bucket.prefix or "") .. prefix, path_style = bucket.path_style,
+        provider = provider and provider:below(prefix, catalogs_module.provider_name(id, bucket.bucket)),
+      }
     end
   end
   return list
+end
+
+--- The keeper of a configuration's catalogs.
+-- @tparam table context `config`, `store` (the server's), `clock`, `make_provider`; `providers` (configured ones),
+-- `count(client, id, bucket|nil)` (the files in a catalog)
+-- @treturn table longshore.broker.catalogs
+function _M.catalogs(context)
+  local config = context.config
+  return catalogs_module.new {
+    store = context.store, clock = context.clock, keys = config.services.athena.keys, areas = areas.of_config(config),
+    builtin = builtin_catalogs(config, context.providers), make_provider = context.make_provider,
+    in_use = context.count,
+  }
 end
 
 --- Starts the clients.
@@ -55,11 +73,11 @@ function _M.start(context)
     return broker
   end
 
-  options.catalogs = catalogs_module.new {
-    store = main.store, clock = main.clock, keys = settings.keys, areas = areas.of_config(context.config),
-    builtin = builtin_catalogs(context), make_provider = context.make_provider,
-    in_use = function(tenant, id, bucket)
-      local broker, err = find(tenant)
+  options.catalogs = _M.catalogs {
+    config = context.config, store = main.store, clock = main.clock, make_provider = context.make_provider,
+    providers = main.providers,
+    count = function(client, id, bucket)
+      local broker, err = find(client)
       if not broker then return nil, err end
       return broker.store:count_managed(id, bucket)
     end,
