@@ -7,6 +7,10 @@
 --     PUT, empty, Content-Range: bytes */total   where are we? (total may be *)
 --     DELETE                               cancel
 --
+-- `x-longshore-crc32c` (and `Content-MD5`) are of the body of the request: bytes that
+-- arrive damaged are refused (BadDigest) instead of kept, as nothing that a session
+-- has can be taken back.
+--
 -- Room: diskstore, no I/O.
 -- @module longshore.diskstore.session_request
 local fault = require "longshore.diskstore.fault"
@@ -17,6 +21,9 @@ local _M = {}
 
 --- All chunks but the last are whole multiples of this.
 _M.QUANTUM = 256 * 1024
+
+--- The CRC32C (base64) of a request's body, if the client says it.
+_M.CHECKSUM = "x-longshore-crc32c"
 
 local NAMES = { PUT = "session_put", DELETE = "session_delete" }
 
@@ -106,7 +113,8 @@ function _M.admit(raw, options)
   if options.clock.now() >= session.expires_at then return fault.fail("SessionGone") end
   local op = { name = name, method = raw.method, bucket = bucket, key = key, session = session.hash, path = path,
     expires_at = session.expires_at, query = {}, payload_hash = "UNSIGNED-PAYLOAD",
-    headers = { ["content-md5"] = headers["content-md5"], ["content-type"] = headers["content-type"] } }
+    headers = { ["content-md5"] = headers["content-md5"], ["content-type"] = headers["content-type"],
+      ["x-amz-checksum-crc32c"] = headers[_M.CHECKSUM] } }
   op.length, why = length_of(headers, name)
   if not op.length then return nil, why end
   if name == "session_delete" then return op end

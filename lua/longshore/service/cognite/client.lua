@@ -173,7 +173,8 @@ local function chunked(self, source, url, state, stored, saved)
   if saved then size = saved.part_size end
   state.kind, state.url = "session", url
   local session = { id = ("%.0f"):format(state.file), kind = "session", part_size = size, url = url, size = source.size,
-    type = source.content_type, parts = {}, have = {}, ordered = true, state = state, resumed = saved ~= nil }
+    path = source.path, type = source.content_type, parts = {}, have = {}, ordered = true, state = state,
+    resumed = saved ~= nil, stored = stored }
   for _, part in ipairs(plan(source, size)) do
     local ends = part.offset + part.length
     if saved and stored >= ends and part.length > 0 then
@@ -182,10 +183,6 @@ local function chunked(self, source, url, state, stored, saved)
       session.have[part.number] = { offset = part.offset, length = part.length, crc32c = same and known.crc32c or nil,
         check = same and known.check or nil }
     else
-      local target = session_calls.target(session, part, math.max(part.offset, stored))
-      part.url, part.headers = target.url, target.headers
-      -- What is there of a part in the middle is left out.
-      if target.offset ~= part.offset then part.url = nil end
       session.parts[#session.parts + 1] = part
     end
   end
@@ -270,16 +267,21 @@ end
 function methods:urls(session, parts)
   local list = {}
   if session.kind == "session" then
-    local stored, err = session_calls.ask(self.context.transport, session.url, session.size)
+    -- What start has learned is good for the first time.
+    local stored, err = session.stored, nil
+    session.stored = nil
+    if not stored then stored, err = session_calls.ask(self.context.transport, session.url, session.size) end
     if not stored then
       if err.code == "not_found" then err.gone = true end
       return nil, err
     end
+    if stored < parts[1].offset then
+      return errors.fail("store", "the service lost bytes that it had; start again", { gone = true })
+    end
     for i, part in ipairs(parts) do
-      if stored < part.offset and i == 1 then
-        return errors.fail("store", "the service lost bytes that it had; start again", { gone = true })
-      end
-      list[i] = session_calls.target(session, part, math.max(part.offset, stored))
+      list[i], err = session_calls.target(session, part, math.max(part.offset, stored))
+      if not list[i] then return nil, err end
+      self.context.clock.sleep(0) -- the checksum took a while; others go on
     end
     return list
   elseif session.kind == "put" and session.refused then
@@ -348,7 +350,7 @@ function methods:complete(session)
   end
   local result, err = acknowledged(self, session)
   if not result then return nil, err end
-  result.file_id = ("%.0f"):format(session.state.file)
+  result.file_id, result.crc32c = ("%.0f"):format(session.state.file), session.crc32c
   result.location = self.base .. "/files/" .. result.file_id
   return result
 end

@@ -4,7 +4,9 @@
 -- Room: service.
 -- @module longshore.service.cognite.session
 local calls = require "longshore.service.client"
+local core = require "longshore.core"
 local errors = require "longshore.errors"
+local json = require "longshore.json"
 
 local _M = {}
 
@@ -47,32 +49,55 @@ function _M.ask(transport, url, size)
 end
 
 --- What is to be sent of a part, when everything before `from` is there.
--- @tparam table session `url`, `size`, `type`
+--
+-- Nothing that a session has can be taken back, so the bytes' checksum goes along:
+-- longshore's store refuses what arrives damaged, others pass over the header.
+-- @tparam table session `url`, `size`, `type`, `path`
 -- @tparam table part
 -- @tparam number from
--- @treturn table {url, headers, offset, length}
+-- @treturn table|nil {url, headers, offset, length}
+-- @treturn table|nil err of reading the file
 function _M.target(session, part, from)
   local ends = part.offset + part.length
   from = math.min(from, ends)
   local headers = { ["Content-Type"] = session.type }
   if from < ends then
     headers["Content-Range"] = ("bytes %.0f-%.0f/%.0f"):format(from, ends - 1, session.size)
+    local crc, got = core.crc32c_file(session.path, { offset = from, length = ends - from })
+    if not crc then return nil, got end
+    if got == ends - from then headers["X-Longshore-Crc32c"] = core.crc32c_base64(crc) end
   elseif session.size > 0 then -- nothing of it is missing: a question makes sure
     headers["Content-Range"] = ("bytes */%.0f"):format(session.size)
   end
   return { url = session.url, headers = headers, offset = from, length = ends - from }
 end
 
+-- The CRC32C of the whole object, as Google's store or longshore's says it.
+local function whole_crc32c(event)
+  local told = (event.headers["x-goog-hash"] or ""):match("crc32c=([%w+/]+=*)")
+  if not told then
+    local body = json.decode(event.body or "")
+    told = type(body) == "table" and body.crc32c
+  end
+  return type(told) == "string" and core.crc32c_from_base64(told) or nil
+end
+
 --- Reads the answer to a chunk.
--- @tparam table session
+-- @tparam table session `crc32c` is set to the whole object's, when it is finished
 -- @tparam table part
 -- @tparam table event
 -- @return true when the part is there; nil, err; or nothing, for the usual reading
 function _M.answer(session, part, event)
   local ends = part.offset + part.length
-  local status = event.status
+  local status, headers = event.status, event.headers
+  local arrived = (status == 308 or status == 200) and headers["x-amz-checksum-crc32c"]
+  if arrived and event.crc32c and event.sent > 0 and core.crc32c_from_base64(arrived) ~= event.crc32c then
+    -- They are kept, and cannot be taken back.
+    return errors.fail("integrity", "the bytes arrived damaged, and a session cannot take them again; start again",
+      { kind = "gone" })
+  end
   if status == 308 then
-    local stored = stored_of(event.headers)
+    local stored = stored_of(headers)
     if stored >= ends then return true end
     return errors.fail("unavailable", ("the store has %.0f bytes so far; the rest is sent again"):format(stored),
       { kind = "transient", retryable = true })
@@ -80,8 +105,9 @@ function _M.answer(session, part, event)
     if ends < session.size then
       return errors.fail("store", "the store says that the upload is whole before it is", { kind = "fatal" })
     end
+    session.crc32c = whole_crc32c(event)
     -- These are of the whole object, not of this chunk.
-    if part.offset > 0 then event.headers["x-goog-hash"], event.headers.etag = nil, nil end
+    if part.offset > 0 then headers["x-goog-hash"], headers.etag = nil, nil end
     return true
   elseif status == 404 or status == 410 then
     return nil, gone(status)
