@@ -2,16 +2,16 @@
  * window for each connection, and accidents.
  *
  *   link --listen A:P --target A:P --delay MS [--jitter MS] [--window BYTES]
- *        [--stall-every N] [--reset-every N] [--slow-every N --slow-rate B/s]
- *        [--accident-within BYTES]
+ *        [--accidents BYTES] [--slow-every N --slow-rate B/s]
  *
  * Bytes arrive at the other side MS (plus 0..jitter) later, in order; a
  * connection has at most --window bytes under way until they are
  * acknowledged, so that it carries window / (2 x delay) bytes a second, as a
  * TCP connection over a long path does. The first bytes of a connection take
- * one round trip more. Accidents happen to every N-th connection, once it has
- * carried between 0 and 8 MiB (or --accident-within): it stalls (forwards nothing any more, but stays
- * open), is reset, or carries only --slow-rate from its beginning.
+ * one round trip more. Each time that so many BYTES were carried, by all
+ * connections together, there is an accident: the connection that carries
+ * just then is reset, the next time it stalls (forwards nothing any more, but
+ * stays open), and so on in turn. Every N-th connection is slow.
  *
  * Bandwidth is not its business: tc tbf limits that (see links.lua).
  */
@@ -36,9 +36,10 @@
 
 static double delay, jitter, slow_rate;
 static size_t window = 1 << 20;
-static unsigned stall_every, reset_every, slow_every;
+static unsigned slow_every;
+static unsigned long long accidents, carried, next_accident;
+static unsigned accident_count;
 static unsigned accepted;
-static int accident_within = 8 << 20;
 
 static double now(void)
 {
@@ -77,8 +78,7 @@ struct way {
 struct connection {
   struct way up, down;
   double extra_until;       /* the handshake's round trip */
-  unsigned long long carried, accident_at;
-  bool used, stalls, resets, slow;
+  bool used, stalled, reset, slow;
 };
 
 static struct connection connections[MAX_CONNECTIONS];
@@ -158,10 +158,7 @@ static void begin(int listener, const struct sockaddr_in *target)
   c->up.from = c->down.to = from;
   c->up.to = c->down.from = to;
   c->extra_until = now() + 2 * delay;
-  c->stalls = stall_every && accepted % stall_every == 0;
-  c->resets = reset_every && accepted % reset_every == 0;
   c->slow = slow_every && accepted % slow_every == 0;
-  c->accident_at = (unsigned long long)(rand() % accident_within);
   c->up.budget_at = now();
 }
 
@@ -232,7 +229,7 @@ static bool deliver(struct connection *c, struct way *w, double t)
 {
   bool up = w == &c->up;
 
-  if(c->stalls && c->carried >= c->accident_at)
+  if(c->stalled)
     return true;
   if(c->slow && up) {
     w->budget += (t - w->budget_at) * slow_rate;
@@ -265,8 +262,13 @@ static bool deliver(struct connection *c, struct way *w, double t)
     }
     if(c->slow && up)
       w->budget -= (double)n;
-    if(up)
-      c->carried += (unsigned long long)n;
+    if(up && accidents && (carried += (unsigned long long)n) >= next_accident) {
+      next_accident += accidents;
+      if(accident_count++ % 2)
+        c->stalled = true;
+      else
+        c->reset = true;
+    }
     acknowledge(w, (size_t)n, t);
     k->done += (size_t)n;
     if(k->done < k->size)
@@ -289,13 +291,9 @@ static void turn(struct connection *c, double t)
   take_acks(&c->down, t);
   fill(c, &c->up, t);
   fill(c, &c->down, t);
-  if(c->resets && c->carried >= c->accident_at) {
-    drop(c, true);
-    return;
-  }
   if(!deliver(c, &c->up, t) || !deliver(c, &c->down, t) ||
-     c->down.closed)
-    drop(c, false);
+     c->down.closed || c->reset)
+    drop(c, c->reset);
 }
 
 int main(int argc, char **argv)
@@ -317,12 +315,8 @@ int main(int argc, char **argv)
       jitter = atof(v) / 1000;
     else if(!strcmp(argv[i], "--window"))
       window = (size_t)atol(v);
-    else if(!strcmp(argv[i], "--stall-every"))
-      stall_every = (unsigned)atoi(v);
-    else if(!strcmp(argv[i], "--reset-every"))
-      reset_every = (unsigned)atoi(v);
-    else if(!strcmp(argv[i], "--accident-within"))
-      accident_within = atoi(v);
+    else if(!strcmp(argv[i], "--accidents"))
+      accidents = next_accident = strtoull(v, NULL, 10);
     else if(!strcmp(argv[i], "--slow-every"))
       slow_every = (unsigned)atoi(v);
     else if(!strcmp(argv[i], "--slow-rate"))

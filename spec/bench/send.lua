@@ -13,7 +13,7 @@ local up = assert(uploader.new {
     secret_key = "b", part_size = tonumber(part_size), threshold = 1024 }),
   parallel = parallel ~= "auto" and tonumber(parallel) or nil,
   engine = { connections = 40, stall_seconds = tonumber(stall), stall_bytes = 1024, ca_file = ca_file, proxy = "" },
-  flights = { window = 1 }, attempts = 50, gate = { base = 0.2, budget = 1000 },
+  flights = { window = 2 }, attempts = 50, gate = { base = 0.2, budget = 1000 },
   on_event = function(event)
     if event.type == "retry" then
       retries = retries + 1

@@ -307,7 +307,7 @@ end
 local LINKS = {
   { name = "fat and long", rate = "400mbit", link = { "--delay", "40", "--window", "262144" }, size = 320 },
   { name = "thin and sick", rate = "100mbit", size = 100,
-    link = { "--delay", "15", "--jitter", "10", "--window", "262144", "--stall-every", "9", "--reset-every", "7" } },
+    link = { "--delay", "15", "--jitter", "10", "--window", "262144", "--accidents", "30000000" } },
   { name = "a store that takes 6 at once", rate = "400mbit", link = { "--delay", "10", "--window", "131072" },
     sink = { "--busy", "6" }, size = 260 },
 }

@@ -44,7 +44,7 @@ describe("uploading over a link", function()
     make(16)
     local net = links.open("200mbit")
     local endpoint = net:serve { link = { "--delay", "5", "--jitter", "5", "--window", "131072",
-      "--stall-every", "4", "--reset-every", "3", "--accident-within", "2000000" } }
+      "--accidents", "5000000" } }
     local seconds, retries = net:send(endpoint, path, 2097152, 4, 1)
     assert(seconds, retries)
     assert.is_true(retries >= 1)

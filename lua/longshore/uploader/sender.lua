@@ -14,6 +14,9 @@ local _M = {}
 -- Bytes that arrive damaged this often do so for a reason.
 local MAX_DAMAGED = 3
 
+-- A part that is slow on every connection is not sent anew for it again.
+local MAX_SLOW = 2
+
 local function say(part, err, hint)
   local text = ("part %d: %s"):format(part.number, err.message)
   if hint then text = ("%s (%s)"):format(text, hint) end
@@ -88,6 +91,7 @@ local function transfer(hub, upload, part, target, host, fresh)
   local loop, source, entry = hub.loop, upload.source, hub.gates(host)
   local flight, counted = entry.flights:begin(loop.now(), target.length), 0
   flight.task = loop.current
+  flight.named = (part.slow or 0) >= MAX_SLOW
   local landed = loop:on_end(function() entry.flights:finish(flight) end)
   local function moved(sent)
     local now = loop.now()
@@ -111,6 +115,7 @@ local function transfer(hub, upload, part, target, host, fresh)
   entry.flights:finish(flight)
   moved(event.sent or counted)
   if flight.named and event.type == "failed" and event.error.code == "cancelled" then
+    part.slow = (part.slow or 0) + 1
     event.error = errors.new("timeout", "much slower than the other parts", { retryable = true, connected = true })
   end
   return event
