@@ -6,8 +6,9 @@
  * One thread per connection, HTTP/1.1. It answers as much of S3 as uploading
  * clients ask for: PUT of objects and parts, create and complete of multipart
  * uploads, HEAD (404 until an object was put, then its size), location, an
- * empty list, DELETE. Bodies are read and thrown away; with --drop (plain HTTP
- * only) the kernel throws them away, without a copy to this process.
+ * empty list, DELETE. Bodies are read and thrown away; with --drop the kernel
+ * throws them away, without a copy to this process, and over TLS they are not
+ * decrypted (see blind.h), so that the clients are what is measured.
  *
  *   --hash   answers each PUT with x-sha256: of its body (a verifying run)
  *   --busy   more than N uploads at once are refused: 503 SlowDown, early
@@ -30,6 +31,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "blind.h"
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -116,6 +119,7 @@ static void forget(const char *name)
 struct conn {
   int fd;
   SSL *ssl;
+  struct blind *blind;  /* reads instead of ssl */
   EVP_MD_CTX *sha256;
   EVP_MD_CTX *md5;
   size_t have;          /* bytes in head[] not yet used */
@@ -125,6 +129,8 @@ struct conn {
 
 static ssize_t take(struct conn *c, void *to, size_t n)
 {
+  if(c->blind)
+    return blind_read(c->blind, to, n);
   if(c->ssl) {
     int got = SSL_read(c->ssl, to, (int)n);
 
@@ -202,6 +208,8 @@ static bool drain(struct conn *c, unsigned long long n)
   memmove(c->head, c->head + first, c->have - first);
   c->have -= first;
   n -= first;
+  if(c->blind && !blind_skip(c->blind, &n))
+    return false;
   while(n) {
     size_t most = blind ? 1u << 30 : sizeof(c->body);
     ssize_t got;
@@ -465,9 +473,13 @@ static void *serve(void *arg)
     c->ssl = SSL_new(s.tls);
     SSL_set_fd(c->ssl, c->fd);
   }
-  if(!c->ssl || SSL_accept(c->ssl) == 1)
+  if(!c->ssl || SSL_accept(c->ssl) == 1) {
+    if(c->ssl && want_drop)
+      c->blind = blind_open(c->ssl, c->fd);
     while(serve_request(c))
       ;
+  }
+  blind_close(c->blind);
   SSL_free(c->ssl);
   EVP_MD_CTX_free(c->sha256);
   EVP_MD_CTX_free(c->md5);
@@ -557,9 +569,13 @@ int main(int argc, char **argv)
   signal(SIGPIPE, SIG_IGN);
   if(tls_port) {
     tls.tls = SSL_CTX_new(TLS_server_method());
-    /* Many records with one system call: the clients are to be the limit. */
-    SSL_CTX_set_read_ahead(tls.tls, 1);
-    SSL_CTX_set_default_read_buffer_len(tls.tls, 262144);
+    if(want_drop)
+      blind_prepare(tls.tls);
+    else {
+      /* Many records with one system call. */
+      SSL_CTX_set_read_ahead(tls.tls, 1);
+      SSL_CTX_set_default_read_buffer_len(tls.tls, 262144);
+    }
     if(SSL_CTX_use_certificate_chain_file(tls.tls, cert) != 1 ||
        SSL_CTX_use_PrivateKey_file(tls.tls, key, SSL_FILETYPE_PEM) != 1) {
       ERR_print_errors_fp(stderr);
