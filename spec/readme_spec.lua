@@ -140,4 +140,23 @@ describe("the README", function()
       assert.truthy(text:find("| `" .. command[1]:gsub("%-", "%%-") .. "[ `]"), command[1] .. " is missing")
     end
   end)
+
+  it("lists every operation of every service, with a spec that is there", function()
+    local text = support.read_file(support.root .. "/README.md")
+    local registry = require "longshore.service.registry"
+    local services = {}
+    for _, name in ipairs(registry.names) do services[name] = { enabled = true } end
+    for name, settings in pairs(assert(config.check { data = folder }).services) do services[name] = settings end
+    local listed = 0
+    for title, path in text:gmatch("%[([^%]]+)%]%((spec/[^)]+)%)") do
+      local spec = assert(support.read_file(support.root .. "/" .. path), path)
+      assert.truthy(spec:find(title, 1, true), title .. " is not in " .. path)
+      listed = listed + 1
+    end
+    for _, route in ipairs(registry.routes(services)) do
+      assert.truthy(text:find(("| %s | `%s %s`"):format(route.service.name, route.method, route.path), 1, true),
+        route.method .. " " .. route.path .. " is missing")
+    end
+    assert.is_true(listed > 60)
+  end)
 end)
