@@ -398,6 +398,34 @@ describe("the athena service, served", function()
     refused(call("PATCH", "files/" .. id, { storage_key = "x" }, { token = people.eve }), 403)
   end)
 
+  it("gives a key to one of many who ask at the same moment", function()
+    local folder = support.tmpdir()
+    for round = 1, 3 do
+      local body = json.encode(request(("race/%d"):format(round)))
+      local lines = {}
+      for i = 1, 12 do
+        lines[i] = ("curl -s -o %s/%d -w '%%{http_code}' -H 'content-type: application/json' "
+          .. "-H 'x-athena-client: north' -H 'x-athena-auth-session-token: %s' -d %s "
+          .. "%s/storage/files/upload-url > %s/%d.status &"):format(folder, i, i % 2 == 0 and token or people.bob,
+          support.quote(body), server.url, folder, i)
+      end
+      support.run(table.concat(lines, "\n") .. "\nwait")
+      local winners, ids = {}, {}
+      for i = 1, 12 do
+        local status = support.read_file(("%s/%d.status"):format(folder, i))
+        local answer = json.decode(support.read_file(("%s/%d"):format(folder, i)))
+        assert.is_true(status == "201" or status == "403", status)
+        if status == "201" then
+          winners[i % 2] = true
+          ids[answer.data.file.id] = true
+        end
+      end
+      assert.is_true((winners[0] == nil) ~= (winners[1] == nil))
+      local first = next(ids)
+      assert.is_nil((next(ids, first)))
+    end
+  end)
+
   it("answers no body with a 500", function()
     local id = sdk_upload("fuzz/a.txt", "fuzz")
     local words = { "null", "true", "-1", "1e400", '""', '"x"', "[]", "{}", "[[]]", '{"a":1}', '"\\u0000"', '"\\ud800"',

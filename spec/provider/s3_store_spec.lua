@@ -194,6 +194,25 @@ for _, kind in ipairs(stores) do
         assert.equal("not_found", select(2, p:copy { from = "nothing", to = "to" }).code)
       end)
 
+      it("are copied from another bucket, and lie deeper below a prefix", function()
+        local other = provider { bucket = "spec-other-bucket", prefix = "o/" }
+        assert(other:create_bucket())
+        assert(other:put { key = "ä b", body = "from afar", content_type = "text/x" })
+        assert.equal(9, assert(p:copy { from = "ä b", to = "near", source = other }).size)
+        assert.equal("from afar", (p:get { key = "near" }))
+        assert.equal("not_found", select(2, p:copy { from = "near", to = "x", source = other }).code)
+        local large = provider { profile = { base = kind.profile, max_copy = kind.part, min_part = 1024 } }
+        local body = core.random(1024):rep(kind.part / 1024) .. "tail"
+        assert(other:put { key = "large", body = body })
+        assert(large:copy { from = "large", to = "near", source = other })
+        assert.equal(body, (p:get { key = "near" }))
+        local deep = p:below("deep/", "deeper")
+        assert(deep:put { key = "a", body = "1" })
+        assert.equal("1", (p:get { key = "deep/a" }))
+        assert.same({ "a", "deeper", p.bucket }, { deep:list()[1].key, deep.name, deep.bucket })
+        assert.equal(200, send(deep:sign_get { key = "a" }).status)
+      end)
+
       it("are copied in parts when they are too large for one copy", function()
         local body = core.random(1024):rep(kind.part * 2 / 1024) .. "tail"
         assert(p:put { key = "large", body = body, content_type = "text/x", metadata = { a = "1" } })

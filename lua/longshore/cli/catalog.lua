@@ -7,6 +7,7 @@
 -- @module longshore.cli.catalog
 local common = require "longshore.cli.common"
 local errors = require "longshore.errors"
+local settings = require "longshore.cli.settings"
 
 local _M = {
   summary = [[
@@ -85,11 +86,7 @@ end
 
 -- The keeper of catalogs of the configuration, and who speaks to it.
 local function open(args)
-  local given = {}
-  if args.data then
-    given.data = args.data:sub(1, 1) == "/" and args.data or require("lfs").currentdir() .. "/" .. args.data
-  end
-  local config, err = require("longshore.config").load(args.config, given)
+  local config, err = settings.load(args)
   if not config then return nil, err end
   local athena = config.services.athena
   if not athena.enabled then
@@ -100,12 +97,9 @@ local function open(args)
   if not athena.clients[client] then
     common.usage(("--client: there is no client %q in the configuration"):format(client))
   end
-  local path = config.store.path
-  local there = require("lfs").attributes(args.action == "create" and path:match("^(.*)/") or path, "mode")
-  if config.store.type == "sqlite" and not there then
-    return errors.fail("not_found", ("there is no broker's database at %s; name its place with --data or --config")
-      :format(path))
-  end
+  local ok
+  ok, err = settings.has_database(config, args.action == "create")
+  if not ok then return nil, err end
   local store
   store, err = require("longshore.store").open(config.store)
   if not store then return nil, err end
