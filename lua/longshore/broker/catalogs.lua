@@ -97,6 +97,28 @@ local function unseal(self, row)
   return json.decode(text)
 end
 
+local function areas_of(row)
+  local place, list = areas.place(row.endpoint, row.profile), {}
+  local names = { row.bucket }
+  for _, name in ipairs(row.buckets or {}) do names[#names + 1] = name end
+  for i, name in ipairs(names) do
+    list[i] = { owner = "catalog " .. row.id, place = place, bucket = name, prefix = row.prefix }
+  end
+  return list
+end
+
+-- The configuration may have changed since the catalog was made, and must not reach into it.
+local function invaded(self, row)
+  for _, area in ipairs(areas_of(row)) do
+    local other = areas.conflict(area, self.areas)
+    if other then
+      return errors.fail("unavailable", ("catalog %s shares bucket %s with %s of the configuration; move one of them")
+        :format(row.id, area.bucket, other.owner), { retryable = false })
+    end
+  end
+  return false
+end
+
 ---------------------------------------------------------------------------
 -- providers
 
@@ -124,6 +146,9 @@ function methods:provider(name)
   end
   local made = self.made[name]
   if made and made.version == row.version then return made.provider end
+  local met
+  met, err = invaded(self, row)
+  if met == nil then return nil, err end
   local secrets
   secrets, err = unseal(self, row)
   if not secrets then return nil, err end
@@ -168,16 +193,6 @@ end
 
 ---------------------------------------------------------------------------
 -- what administrators do
-
-local function areas_of(row)
-  local place, list = areas.place(row.endpoint, row.profile), {}
-  local names = { row.bucket }
-  for _, name in ipairs(row.buckets or {}) do names[#names + 1] = name end
-  for i, name in ipairs(names) do
-    list[i] = { owner = "catalog " .. row.id, place = place, bucket = name, prefix = row.prefix }
-  end
-  return list
-end
 
 -- Whether a catalog would be apart from everything else. Says nothing of what it meets.
 local function apart(self, others, row)

@@ -401,6 +401,43 @@ describe("athena:", function()
     for name in pairs(provider.objects) do assert.is_nil(name:find("trash", 1, true), name) end
   end)
 
+  it("takes bytes from the host, and finds them after a death behind the PUT", function()
+    local made = a:upload("i/a", "first", { size_bytes = json.null })
+    file(made.id)
+    janitor(7300)
+    assert.is_nil(a.world.store:managed_file(made.id).due)
+    local function tunnel(body, more)
+      more = more or { headers = { ["content-type"] = "a/b" } }
+      return a:send("PUT", ("files/%s/upload"):format(made.id), body, more)
+    end
+    local stored = shape(tunnel "second", 200, "File").file
+    assert.same({ 6, "a/b", core.hex(core.sha256("second")), "available" }, { stored.size_bytes, stored.mime_type,
+      stored.checksum_sha256, stored.status })
+    refused(tunnel("x", BOB), 404)
+    refused(tunnel(("x"):rep(1001)), 400, "at most 1000")
+    refused(tunnel("x", { headers = { ["content-type"] = "nonsense" } }), 400)
+    assert.equal("second", a:content(made.id))
+    janitor(1)
+    assert.is_nil(a.world.store:managed_file(made.id).due)
+    provider:fault("put", { when = "after", raise = true })
+    assert.equal(500, tunnel("third!!").status)
+    janitor(301)
+    assert.equal(7, file(made.id).size_bytes)
+    assert.equal("third!!", a:content(made.id))
+    -- what was announced is what must come
+    local small = shape(post("files/upload-url", request("i/b", { size_bytes = 3 })), 201, "Upload").file
+    refused(a:send("PUT", ("files/%s/upload"):format(small.id), "1234"), 400, "3 bytes were announced")
+  end)
+
+  it("answers 503 while a database is away", function()
+    local south = a.config.services.athena.clients.south.store
+    south.path = south.path .. "/not/a/folder.db"
+    refused(a:send("POST", "files/list", { s3_id = apps.SOUTH }, { token = "ann-acme-south" }), 503)
+    a.world.store.db.lost = true
+    a.world.store.db.dialect.connect = function() return nil, "unable to open database file" end
+    refused(get "00000000-0000-4000-8000-000000000000", 503)
+  end)
+
   it("answers 503 and 504 while the store is away, and changes nothing", function()
     local made = a:upload("w/a", "here")
     for code, status in pairs { unavailable = 503, network = 503, timeout = 504, busy = 503, forbidden = 503 } do
@@ -603,6 +640,18 @@ describe("athena:", function()
           default_prefix = prefix }, 409, "shared")
       end
       for _, bad in ipairs { "/a", "a//b", "a/../b", "." } do refused(catalog { default_prefix = bad }, 400) end
+    end)
+
+    it("leaves alone a catalog that the configuration has grown into since", function()
+      local made = shape(catalog(), 201, "Catalog")
+      local row = a.world.store:catalog(made.id)
+      local keeper = require("longshore.broker.catalogs").new { store = a.world.store, clock = clock,
+        keys = { { id = "k1", key = apps.KEY } }, make_provider = function() return {} end,
+        areas = { { owner = "services.newton", bucket = "files-b", prefix = "p/x/",
+          place = require("longshore.config.areas").place(row.endpoint, row.profile) } } }
+      local _, err = keeper:provider("s3:" .. made.id .. "/files-a")
+      assert.equal("unavailable", err.code)
+      assert.matches("services.newton", err.message)
     end)
 
     it("opens secrets with older keys, and seals with the newest", function()

@@ -17,6 +17,9 @@ local _M = {}
 -- An object is read in pieces of this size; no more of it is in memory.
 local PIECE = 4 * 1024 * 1024
 
+-- Bytes from here are at the store in this time; then the janitor may look.
+local PUT_SECONDS = 300
+
 local function busy()
   return errors.fail("conflict", "the file is on its way to another key; try again",
     { retryable = true, retry_after = 1 })
@@ -152,6 +155,15 @@ function _M.ingest_managed(self, actor, id, source)
     digests, err = core.digest_file(source.file.path, { offset = source.file.offset, length = source.length, md5 = true,
       sha256 = true })
     if not digests then return nil, err end
+  end
+  -- Should this process die behind the PUT, the janitor is to look.
+  if not row.due then
+    ok, err = self.store:write_managed { { id = row.id, version = row.version,
+      fields = { due = self.clock.now() + PUT_SECONDS } } }
+    if not ok and err.reason ~= "changed" then return nil, err end
+    row, err = access.load(self, actor, id, "overwrite")
+    if not row then return nil, err end
+    if relocate.BUSY[row.status] then return busy() end
   end
   local put
   put, err = provider:put {
