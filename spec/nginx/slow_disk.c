@@ -1,0 +1,37 @@
+/* A disk that takes half a second for each fsync and each read at an offset,
+ * while the file that SLOW_DISK names is there. Preloaded into nginx. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+static void stall(void)
+{
+  const char *path = getenv("SLOW_DISK");
+  struct timespec half = { 0, 500000000 };
+
+  if(path && access(path, F_OK) == 0)
+    nanosleep(&half, NULL);
+}
+
+#define REAL(type, name, ...) \
+  ((type (*)(__VA_ARGS__))dlsym(RTLD_NEXT, name))
+
+int fsync(int fd)
+{
+  stall();
+  return REAL(int, "fsync", int)(fd);
+}
+
+int fdatasync(int fd)
+{
+  stall();
+  return REAL(int, "fdatasync", int)(fd);
+}
+
+ssize_t pread64(int fd, void *to, size_t n, off64_t at)
+{
+  stall();
+  return REAL(ssize_t, "pread64", int, void *, size_t, off64_t)(fd, to, n, at);
+}
