@@ -29,7 +29,7 @@ BINDJIT_OBJ := $(BIND_SRC:src/%.c=$(BUILD)/luajit/obj/%.o)
 CORE54 := $(BUILD)/lua5.4/longshore/core.so
 COREJIT := $(BUILD)/luajit/longshore/core.so
 
-.PHONY: all help deps test demo serve lint bench bench-presign bench-crc32c \
+.PHONY: all help deps test demo serve lint doc bench bench-presign bench-crc32c \
   bench-transfer bench-broker install clean run-test spec spec-5.4 spec-jit spec-gc spec-valgrind ctest ctest-arm tsan fuzz
 
 ## all: the C module for Lua 5.4 and for LuaJIT, and build/bin/longshore
@@ -211,8 +211,15 @@ bench-transfer:
 	@$(MAKE) all
 	@spec/tools/bench.sh transfer
 
-## lint: luacheck, the layers, and the compilers' warnings
-lint:
+## doc: the reference of every module as HTML, in build/doc
+doc:
+	@spec/tools/deps.sh doc
+	@mkdir -p $(BUILD)
+	@ldoc -q -c spec/tools/config.ld -d $(BUILD)/doc lua/longshore 2>$(BUILD)/doc.log || { cat $(BUILD)/doc.log; exit 1; }
+	@echo "$(BUILD)/doc/index.html"
+
+## lint: luacheck, the layers, the compilers' warnings, and what is undocumented
+lint: all
 	@spec/tools/lint.sh
 
 ## demo: upload, interrupt, resume, complete, read back, compare

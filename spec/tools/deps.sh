@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the packages that are missing, in the groups named: run (what the
-# software itself needs), test, bench. Quiet when nothing is missing.
+# software itself needs), test, bench, doc. Quiet when nothing is missing.
 set -eu
 
 run="build-essential pkg-config lua5.4 liblua5.4-dev luajit2 libluajit2-5.1-dev
@@ -15,12 +15,15 @@ if [ "$(uname -m)" = x86_64 ]; then
 fi
 bench="$test wrk libisal-dev python3-crc32c"
 
+doc="lua-ldoc"
+
 wanted=
 for group in "$@"; do
   case $group in
     run) wanted="$wanted $run" ;;
     test) wanted="$wanted $test" ;;
     bench) wanted="$wanted $bench" ;;
+    doc) wanted="$wanted $doc" ;;
     *) echo "deps.sh: no group named $group" >&2; exit 2 ;;
   esac
 done

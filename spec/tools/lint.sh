@@ -40,6 +40,9 @@ for cc in gcc clang; do
   done
 done
 
+# Public functions have a comment and are run by a spec.
+LUA_CPATH="${BUILD:-build}/lua5.4/?.so;;" lua5.4 spec/tools/documented.lua || bad=1
+
 # Files of unreasonable length are two files.
 find src lua -name '*.[ch]' -o -name '*.lua' | xargs wc -l |
   awk '$2 != "total" && $1 > 600 {print "long file: " $2 " (" $1 " lines)"; bad = 1} END {exit bad}' || bad=1

@@ -113,6 +113,7 @@ static ls_str check_text(lua_State *L)
   return s;
 }
 
+/* hex(s) */
 static int l_hex(lua_State *L)
 {
   ls_str s = check_text(L);
@@ -123,6 +124,7 @@ static int l_hex(lua_State *L)
   return 1;
 }
 
+/* unhex(s) -> bytes | nil, err */
 static int l_unhex(lua_State *L)
 {
   ls_str s = check_text(L);
@@ -156,21 +158,25 @@ static int unbase64(lua_State *L, bool url)
   return 1;
 }
 
+/* base64(s) */
 static int l_base64(lua_State *L)
 {
   return base64(L, false);
 }
 
+/* unbase64(s) -> bytes | nil, err */
 static int l_unbase64(lua_State *L)
 {
   return unbase64(L, false);
 }
 
+/* base64url(s): without padding */
 static int l_base64url(lua_State *L)
 {
   return base64(L, true);
 }
 
+/* unbase64url(s) -> bytes | nil, err; with padding or without */
 static int l_unbase64url(lua_State *L)
 {
   return unbase64(L, true);

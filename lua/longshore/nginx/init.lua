@@ -373,7 +373,7 @@ local watch_turn = guarded("watch", function(self)
   dict:set("ready", why)
   dict:set("ready_at", ngx.now())
   metrics.set("longshore_ready", "", why == "" and 1 or 0)
-  for family, label in pairs { uploads = "state", cleanups = "kind" } do
+  for family, label in pairs { uploads = "state", cleanups = "kind", events = "target" } do
     for name, count in pairs(found and found[family] or {}) do
       metrics.set("longshore_" .. family, metrics.labels { label, name }, count)
     end

@@ -31,6 +31,7 @@ local families = {
   { "longshore_hook_seconds", "histogram", "Time of the policy's decisions, by hook." },
   { "longshore_uploads", "gauge", "Uploads in the database, by state." },
   { "longshore_cleanups", "gauge", "Cleanups that wait to be done, by kind." },
+  { "longshore_events", "gauge", "After-hooks that wait to be delivered, by target." },
   { "longshore_uploaded_bytes_total", "counter", "Bytes of files that were completed, by service." },
   { "longshore_ready", "gauge", "1 while the database answers." },
   { "longshore_janitor_total", "counter", "What the janitor did." },

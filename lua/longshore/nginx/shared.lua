@@ -17,29 +17,29 @@ local function add(key, by, seconds)
   return dict:incr(key, by, 0, seconds) or 0
 end
 
---- A cache for all workers; `claim` is for whoever is to renew something.
-_M.cache = {
-  --- What is kept under a key, or nil.
-  get = function(key)
-    local dict = ngx.shared[blocks.dictionary]
-    return dict and dict:get(key)
-  end,
-  --- Keeps a text for so many seconds.
-  set = function(key, text, seconds)
-    local dict = ngx.shared[blocks.dictionary]
-    if dict then dict:set(key, text, seconds) end
-  end,
-  --- True for one caller in so many seconds, false for the others.
-  claim = function(key, seconds)
-    local dict = ngx.shared[blocks.dictionary]
-    return not dict or dict:add(key, true, seconds) == true
-  end,
-  --- Gives a claim back.
-  release = function(key)
-    local dict = ngx.shared[blocks.dictionary]
-    if dict then dict:delete(key) end
-  end,
-}
+local cache = {}
+
+-- What is kept under a key, or nil.
+function cache.get(key)
+  local dict = ngx.shared[blocks.dictionary]
+  return dict and dict:get(key)
+end
+
+-- Keeps a text for so many seconds.
+function cache.set(key, text, seconds)
+  local dict = ngx.shared[blocks.dictionary]
+  if dict then dict:set(key, text, seconds) end
+end
+
+-- True for one caller in so many seconds, false for the others.
+function cache.claim(key, seconds)
+  local dict = ngx.shared[blocks.dictionary]
+  return not dict or dict:add(key, true, seconds) == true
+end
+
+--- A cache for all workers: `get(key)`, `set(key, text, seconds)`, and `claim(key, seconds)`, which is true for one
+-- caller in that time.
+_M.cache = cache
 
 local function observe(kind, labels, seconds, bytes)
   if kind == "store" then

@@ -162,7 +162,7 @@ local NOBODY = "tok_aaaaaaaaaaaaaaaa"
 --- Whether the database answers; with `counts`, what it holds as well.
 -- @tparam string path
 -- @tparam boolean counts
--- @treturn table `ready` (boolean), `why`, `uploads` and `cleanups` (state or kind to number)
+-- @treturn table `ready` (boolean), `why`, `uploads`, `cleanups` and `events` (state, kind or target to number)
 -- @treturn table list of log lines
 function _M.watch(path, counts)
   lines, request_id = {}, nil
@@ -173,7 +173,7 @@ function _M.watch(path, counts)
   if not token and why.code ~= "not_found" then return { ready = false, why = tostring(why) }, lines end
   local report = { ready = true }
   if counts then
-    report.uploads, report.cleanups = store:count_uploads(), store:count_cleanups()
+    report.uploads, report.cleanups, report.events = store:count_uploads(), store:count_cleanups(), store:count_events()
   end
   return report, lines
 end

@@ -19,7 +19,6 @@
 --   the store has begun a multipart upload; the cleanup learns of it too.
 -- * `lease_job(id, {now,lease}) -> bool`: of a pending job without content, whose
 --   earlier lease has ended; `release_job(id, lease) -> bool` gives that one back.
--- * `drop_cleanup(id) -> true`
 -- * `bind_job(id, {key,etag,crc32c,deadline,now,cleanup}) -> bool`: pending and
 --   without content → with content; the cleanup that would have removed the
 --   content is dropped.
@@ -125,10 +124,6 @@ local function drop_cleanup(db, id)
   local n, err = db:exec("DELETE FROM cleanups WHERE id = ?", id)
   if not n then return nil, err end
   return true
-end
-
-function _M.drop_cleanup(self, id)
-  return drop_cleanup(self.db, id)
 end
 
 function _M.bind_job(self, id, bind)

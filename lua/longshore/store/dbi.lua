@@ -85,6 +85,7 @@ function _M.open(dialect)
   return db
 end
 
+--- The error for a text of the database's: its code by the dialect.
 function methods:failure(text, doing)
   text = tostring(text)
   local code, fields = self.dialect.classify(text)
@@ -122,7 +123,7 @@ function methods:connect()
   return true
 end
 
--- Our placeholders in the database's own spelling, and which are integers.
+--- Our placeholders in the database's own spelling, and which are integers.
 function methods:translate(sql)
   local known = self.translated[sql]
   if known then return known end
@@ -286,7 +287,7 @@ function methods:transaction(fn)
   return leave(self, entered, pcall(self.transact, self, fn))
 end
 
--- The transaction itself.
+--- The transaction itself, once it is this thread's turn.
 function methods:transact(fn)
   local err
   for attempt = 1, self.dialect.attempts or 1 do
@@ -314,12 +315,13 @@ function methods:transact(fn)
   return nil, err
 end
 
+--- Takes back what the open transaction did.
 function methods:rollback()
   local ok = run(self, "ROLLBACK", collect_affected, 0)
   if not ok then self.lost = true end -- a fresh connection is the only clean one left
 end
 
--- Forgets the connection without asking it anything more.
+--- Forgets the connection without asking it anything more.
 function methods:drop()
   for _, st in pairs(self.statements) do pcall(st.close, st) end
   self.statements = {}

@@ -37,6 +37,7 @@ function _M.new(options)
   return self
 end
 
+--- Keeps the target that a part was given.
 function methods:hold(part, target)
   if not self.held[part.number] then self.count = self.count + 1 end
   self.held[part.number] = {

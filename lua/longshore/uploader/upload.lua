@@ -33,10 +33,12 @@ function _M.new(hub, item)
   }, mt)
 end
 
+--- Tells the caller something in words.
 function methods:note(text)
   self.hub.event { type = "note", upload = self, text = text }
 end
 
+--- How far it is.
 function methods:progress()
   self.hub.event { type = "progress", upload = self }
 end
@@ -101,6 +103,7 @@ end
 ---------------------------------------------------------------------------
 -- checkpoints, in the background
 
+--- Calls `done` once the checkpoints that are on their way have been answered.
 function methods:recorded_later(done)
   if self.driver.capabilities.checkpoint == 0 then return end
   self.unrecorded[#self.unrecorded + 1] = { number = done.number, token = done.token }

@@ -21,7 +21,7 @@ local byte, find, sub = string.byte, string.find, string.sub
 
 local _M = {}
 
---- Columns kept, bytes of a name, bytes of a field (more is cut off), rows in a sample.
+-- Columns kept, bytes of a name, bytes of a field (more is cut off), rows in a sample.
 _M.MAX_COLUMNS, _M.MAX_NAME, _M.MAX_FIELD, _M.SAMPLE = 1000, 255, 500, 5
 -- What the delimiter is guessed from.
 local GUESS_BYTES, GUESS_RECORDS = 65536, 20

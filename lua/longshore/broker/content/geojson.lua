@@ -22,7 +22,7 @@ local types = require "longshore.broker.content.types"
 
 local _M = {}
 
---- Columns kept, bytes of a name, bytes of a value in the sample, rows of it.
+-- Columns kept, bytes of a name, bytes of a value in the sample, rows of it.
 _M.MAX_COLUMNS, _M.MAX_NAME, _M.MAX_VALUE, _M.SAMPLE = 1000, 255, 500, 5
 
 local GEOMETRIES = {

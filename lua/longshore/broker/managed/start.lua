@@ -131,6 +131,7 @@ local function decide(self, actor, r, id, provider_name)
   })
 end
 
+--- Asks the policy about a file of a client's own name; see `decide`.
 _M.decide_managed = function(self, actor, r, id, provider_name) return decide(self, actor, r, id, provider_name) end
 
 local function sign(self, actor, provider, row, r, headers)
