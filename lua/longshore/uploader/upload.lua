@@ -103,7 +103,7 @@ end
 ---------------------------------------------------------------------------
 -- checkpoints, in the background
 
---- Calls `done` once the checkpoints that are on their way have been answered.
+--- Notes a part that has arrived, for the next checkpoint.
 function methods:recorded_later(done)
   if self.driver.capabilities.checkpoint == 0 then return end
   self.unrecorded[#self.unrecorded + 1] = { number = done.number, token = done.token }
