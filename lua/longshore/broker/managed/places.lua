@@ -71,6 +71,8 @@ local function vacant(self, row, provider_name, key, former)
   local object
   object, err = provider:head { key = key }
   if object then
+    holder = self.store:claimant(place)
+    if holder == row.id then return true end -- somebody else moved it there just now
     return errors.fail("forbidden", "storage_key: there is an object that is no file's; it may not be overwritten",
       { field = "storage_key" })
   end

@@ -54,10 +54,25 @@ local function leave(self, row, change)
   end
 end
 
+-- Whether the row still wants what it wanted: somebody who had been given up for dead must
+-- not touch what has happened since.
+local function still(self, row)
+  local now, err = self.store:managed_file(row.id)
+  if not now then return nil, err end
+  if now.status == row.status and now.generation == row.generation and now.trash_key == row.trash_key
+    and now.move_provider == row.move_provider and now.move_key == row.move_key then
+    return true
+  end
+  return errors.fail("conflict", "the file was changed meanwhile; try again", { reason = "changed", retryable = true })
+end
+
 -- Copies an object and removes the original. Answers what is at the target, or
 -- false when there was nothing.
 local function transfer(self, row, from, from_key, to, to_key)
-  local made, err = to:copy {
+  local ok, err = still(self, row)
+  if not ok then return nil, err end
+  local made
+  made, err = to:copy {
     from = from_key, to = to_key, source = from ~= to and from or nil,
     headers = row.encryption and json.decode(row.encryption) or nil,
   }
@@ -69,7 +84,8 @@ local function transfer(self, row, from, from_key, to, to_key)
       return nil, self:store_failure(err)
     end
   end
-  local ok
+  ok, err = still(self, row)
+  if not ok then return nil, err end
   ok, err = from:delete { key = from_key }
   if not ok then return nil, self:store_failure(err) end
   return made
@@ -125,8 +141,9 @@ function works.moving(self, row, provider, now)
   return change
 end
 
--- Does the work of a row whose lease is the caller's.
+-- Does the work of a row whose lease is the caller's. (Somebody else may have done it already.)
 local function work(self, row)
+  if not _M.BUSY[row.status] then return row end
   local provider, err = self:provider(row.provider)
   if not provider then return nil, err end
   local change
@@ -153,7 +170,6 @@ function _M.resume(self, row)
   end
   row, err = self.store:managed_file(row.id)
   if not row then return nil, err end
-  if not _M.BUSY[row.status] then return row end
   return work(self, row)
 end
 

@@ -95,8 +95,11 @@ local function find_row(self, actor, r, place)
 end
 
 -- An object without a row is nobody's to overwrite.
-local function nothing_there(self, provider, key)
+local function nothing_there(self, provider, key, place)
   local object, err = provider:head { key = key }
+  if object and self.store:claimant(place) then -- a moment ago there was no row
+    return errors.fail("conflict", "the key was taken meanwhile; try again", { reason = "claimed", retryable = true })
+  end
   if object then return forbidden() end
   if self:is_gone(err) then return true end
   return nil, self:store_failure(err)
@@ -170,7 +173,7 @@ local function prepare(self, actor, r)
   if not decision then return nil, err end
   r.content_type, r.metadata = decision.content_type, decision.metadata
   if not row and not former then
-    ok, err = nothing_there(self, provider, r.key)
+    ok, err = nothing_there(self, provider, r.key, place)
     if not ok then return nil, err end
   end
   local headers
