@@ -3,7 +3,10 @@
 -- janitor alone comes by; either way no byte is lost, no row lies, and nothing is left over.
 local areas = require "longshore.config.areas"
 local catalogs = require "longshore.broker.catalogs"
+local core = require "longshore.core"
 local crash = require "spec.support.crash"
+local postgres = require "spec.support.postgres"
+local stores = require "longshore.store"
 local support = require "spec.support"
 local worlds = require "spec.support.broker"
 
@@ -74,6 +77,39 @@ describe("managed files after a death", function()
     assert.same({}, w.store:count_cleanups(), where)
     return counts
   end
+
+  it("live the same life on PostgreSQL", function()
+    local server = postgres.start()
+    if not server then return pending("PostgreSQL is not installed") end
+    local w = worlds.new { store = assert(stores.open(server.options())), policy = { upload_seconds = 3600 } }
+    w.catalogs = catalogs.new { store = w.store, clock = w.clock, builtin = { default = { id = CATALOG,
+      profile = "fake", bucket = "fake", prefix = "m/", created_at = 0, provider = w.provider:below "m/" } } }
+    manage(w, w.broker)
+    local broker, id = w.broker, stored(w)
+    assert.equal("state", select(2, broker:restore_managed(ANN, id)).code)
+    assert(broker:confirm_managed(ANN, id, { size = #BODY, sha256 = core.hex(core.sha256(BODY)) }))
+    assert.equal("new/b", assert(broker:move_managed(ANN, { id }, { key = "new/b" }))[1].key)
+    assert.equal("public", assert(broker:show_managed(ANN, { id }, "public"))[1].visibility)
+    assert.is_false(assert(broker:managed_url(ANN, id, "read")).hit)
+    assert.is_true(assert(broker:managed_url(ANN, id, "read")).hit)
+    assert.equal(1, #assert(broker:managed_files(ANN, { catalog = CATALOG, prefix = "new/", text = "a.txt" })))
+    local upload = assert(broker:create_managed_upload(ANN, id, {}))
+    local grant = assert(broker:sign_managed_part(ANN, id, upload.id, 1))
+    local _, etag = w.provider:client_put(grant.url, BODY)
+    assert(broker:complete_managed_upload(ANN, id, upload.id, { { number = 1, token = etag } }))
+    assert(broker:ingest_managed(ANN, id, { text = BODY, length = #BODY, content_type = "text/plain" }))
+    local others, err = broker:upload_urls(worlds.actor { user = "bob" }, { { catalog = CATALOG, key = "new/c" },
+      { catalog = CATALOG, key = "new/b" } })
+    assert.is_nil(others)
+    assert.equal("forbidden", err.code)
+    assert.equal(1, select(2, broker:managed_files(ANN, {})))
+    assert(broker:delete_managed(ANN, { id }))
+    assert(broker:restore_managed(ANN, id))
+    assert(broker:delete_managed(ANN, { id }))
+    assert.same({ soft_deleted = 1 }, settle(w, "postgres"))
+    assert(broker:purge_managed(ANN, id))
+    assert.same({ purged = 1 }, settle(w, "postgres"))
+  end)
 
   -- Dies everywhere in `act(w, broker, prepared)`; then either `repeat_` succeeds or the janitor
   -- cleans up, and `check(counts, where, w)` holds.

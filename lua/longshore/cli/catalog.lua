@@ -75,6 +75,8 @@ local function counter(config, main)
   return function(name, id, bucket)
     local client = config.services.athena.clients[name]
     if not client.store then return main:count_managed(id, bucket) end
+    -- A database that is not there has no files; it is the server's to make.
+    if client.store.type == "sqlite" and not require("lfs").attributes(client.store.path, "mode") then return 0 end
     local store, err = require("longshore.store").open(client.store)
     if not store then return nil, err end
     local count
