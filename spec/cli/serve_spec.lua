@@ -225,6 +225,40 @@ describe("longshore serve", function()
     assert.truthy(text:find("/proc/nothing", 1, true), text)
   end)
 
+  it("reads its configuration again on SIGHUP, without losing a request in flight", function()
+    local path = support.tmpdir() .. "/longshore.lua"
+    local function write(max_size)
+      support.write_file(path, ("return { broker = { threads = 2 }, policy = { max_size = %s } }"):format(max_size))
+    end
+    write("1000")
+    local server = serve.start { args = { "--config", path } }
+    local function initiate(size)
+      return http.call("POST", server.url .. "/v0.5/files/uploads/initiate", server.token,
+        { filename = "s" .. size, file_type = "a/b", num_bytes = size }).status
+    end
+    assert.equal(413, initiate(2000))
+    -- A request that is on its way: its body comes after the reload.
+    local body = json.encode { filename = "late", file_type = "a/b", num_bytes = 10 }
+    local late = assert(socket.connect("127.0.0.1", server.port))
+    late:settimeout(20)
+    late:send(("POST /v0.5/files/uploads/initiate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"
+      .. "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"):format(server.token, #body, body:sub(1, 5)))
+    write("5000")
+    server.process:kill("sighup")
+    assert.truthy(support.wait_until(function() return initiate(2000 + math.random(1000)) == 200 end, 15, 0.1))
+    late:send(body:sub(6))
+    assert.equal(200, (http.read(late, "POST") or {}).status)
+    late:close()
+    -- A mistake changes nothing, and is said.
+    write("'much'")
+    server.process:kill("sighup")
+    assert.truthy(support.wait_until(function()
+      return support.read_file(server.log):find("stays as it was: [^\n]*max_size")
+    end, 10))
+    assert.equal(200, initiate(4999))
+    assert.equal(0, server:stop())
+  end)
+
   it("is silent with --quiet", function()
     local port, dir = support.free_port(), support.tmpdir()
     local process = support.spawn(support.lua, { stdout = dir .. "/out", args = {

@@ -133,6 +133,24 @@ function _M.run(args)
   local host = require "longshore.cli.serve.host"
   local supervisor = require("longshore.cli.serve.supervisor").new(ready.found.binary, ready.servers,
     { say = warn, write = common.err, quiet = args.quiet, debug = ready.config.log.level == "debug" })
+  -- (Another data folder is another server.)
+  supervisor.renew = function()
+    local config, why = load(args)
+    if not config then return nil, why end
+    if config.data ~= ready.config.data then return errors.fail("invalid", "data: cannot be changed by a reload") end
+    local good
+    good, why = require("longshore.service").check(config)
+    if not good then return nil, why end
+    local written
+    written, why = ready.setup.write_conf(config, ready.found, ready.owner)
+    if not written then return nil, why end
+    local before = ready.config
+    ready.config = config
+    return function()
+      ready.config = before
+      ready.setup.write_conf(before, ready.found, ready.owner)
+    end
+  end
   supervisor:sweep()
   for _, server in ipairs(ready.servers) do
     local ok

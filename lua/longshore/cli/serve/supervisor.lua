@@ -163,6 +163,9 @@ local function watch_signals(self)
     self.signals[i] = uv.new_signal()
     self.signals[i]:start(name, function() self:stop() end)
   end
+  local hup = uv.new_signal()
+  hup:start("sighup", function() self:reload() end)
+  self.signals[#self.signals + 1] = hup
 end
 
 --- Starts all servers and waits until they listen.
@@ -199,6 +202,27 @@ function methods:stop_all(signal)
     end
     sweep(server.folder)
   end
+end
+
+--- Has the servers read their configuration again, once it is found to be good:
+-- requests in flight are finished by the old workers. SIGHUP does.
+function methods:reload()
+  if self.stopping or self.starting then return end
+  -- `renew` writes the new files; it answers how to take that back, or nil, err.
+  local undo, err = self.renew()
+  local ok = undo ~= nil
+  for _, server in ipairs(self.servers) do
+    if ok then ok, err = self:test(server) end
+  end
+  if not ok then
+    if undo then undo() end
+    self.say("longshore: the configuration stays as it was: %s", tostring(err))
+    return
+  end
+  for _, server in ipairs(self.servers) do
+    if server.handle then server.handle:kill("sighup") end
+  end
+  self.say("longshore: read the configuration again")
 end
 
 --- Ends `run`; a second call does not wait for requests in flight.
