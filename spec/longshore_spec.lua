@@ -73,6 +73,20 @@ describe("longshore, from a script", function()
     assert.equal(longshore.crc32c(("y"):rep(100000)), result.crc32c)
     local _, err = longshore.upload { path = path, to = server.url, token = "ls_wrong" }
     assert.equal("unauthenticated", err.code)
+    -- and back, whichever API it speaks
+    for _, service in ipairs { "newton", "athena" } do
+      result = assert(longshore.upload { path = path, name = service .. ".bin", to = server.url, token = server.token,
+        service = service })
+      local back = assert(longshore.download { id = result.file_id, from = server.url, token = server.token,
+        service = service, path = path .. service })
+      assert.equal(100000, back.bytes)
+      assert.equal(("y"):rep(100000), support.read_file(path .. service))
+    end
+    _, err = longshore.download { id = result.file_id, from = server.url, token = server.token, service = "athena",
+      path = path }
+    assert.equal("conflict", err.code)
+    assert.has_error(function() longshore.download { from = "http://x" } end)
+    assert.has_error(function() longshore.upload { path = path, to = "http://x", service = "../x" } end)
   end)
 
   it("is a broker without nginx", function()

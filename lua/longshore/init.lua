@@ -9,6 +9,10 @@
 --     -- A file to a broker, or straight to a bucket; in parallel parts, resumable.
 --     local result = assert(longshore.upload { path = "video.mp4", to = "http://127.0.0.1:8080", token = "ls_..." })
 --
+--     -- And back.
+--     assert(longshore.download { id = result.file_id, from = "http://127.0.0.1:8080", token = "ls_...",
+--       path = "copy.mp4" })
+--
 --     -- The broker itself, without nginx.
 --     local app = assert(longshore.app { data = "/var/lib/longshore" })
 --     local upload = assert(app.broker:initiate(actor, { service = "newton", filename = "a", size = 5 }))
@@ -82,12 +86,32 @@ function _M.presign(options)
   return grant.url, grant
 end
 
-local ITEM = { path = true, to = true, name = true, content_type = true, parallel = true, journal = true,
-  engine = true, on_event = true }
+local ITEM = { path = true, to = true, from = true, id = true, name = true, content_type = true, metadata = true,
+  parallel = true, journal = true, engine = true, on_event = true, on_progress = true, service = true }
+
+-- The driver for a place, and an uploader over it.
+local function uploader_for(place, options)
+  local settings = copy(options, ITEM)
+  settings.url = place
+  local module
+  if place:find("^[sS]3://") then
+    module = "longshore.uploader.s3"
+    settings.profile = settings.profile or require(module).profile_of(settings.endpoint)
+  else
+    local service = options.service or "newton"
+    assert(type(service) == "string" and service:find("^%l+$"), "service: newton, geolens, cognite or athena expected")
+    module = ("longshore.service.%s.client"):format(service)
+  end
+  local driver, err = require(module).new(settings)
+  if not driver then return nil, err end
+  return require("longshore.uploader").new { driver = driver, parallel = options.parallel,
+    journal = options.journal, engine = options.engine, on_event = options.on_event }
+end
 
 --- Uploads a file and waits until it is there, checked.
--- @tparam table options `path`; `to`: a broker ("http://...", with `token`) or a bucket ("s3://bucket/prefix", with
--- `endpoint`, `region`, `access_key`, `secret_key` ...); `name` (the file's), `content_type`, `parallel` (4),
+-- @tparam table options `path`; `to`: a broker ("http://...", with `token`, and `service`: "newton" unless it is
+-- "geolens", "cognite" or "athena", with what its driver takes) or a bucket ("s3://bucket/prefix", with `endpoint`,
+-- `region`, `access_key`, `secret_key` ...); `name` (the file's), `content_type`, `metadata`, `parallel` (4),
 -- `journal` (true or a folder: a later call resumes), `on_event`, `engine` (options of the transfer engine)
 -- @treturn table result of `longshore.uploader`
 -- @treturn[2] nil
@@ -95,23 +119,30 @@ local ITEM = { path = true, to = true, name = true, content_type = true, paralle
 function _M.upload(options)
   assert(type(options) == "table" and type(options.path) == "string", "path: string expected")
   assert(type(options.to) == "string", "to: the URL of a broker or s3://bucket/prefix expected")
-  local settings = copy(options, ITEM)
-  settings.url = options.to
-  local module
-  if options.to:find("^[sS]3://") then
-    module = "longshore.uploader.s3"
-    settings.profile = settings.profile or require(module).profile_of(settings.endpoint)
-  else
-    module = "longshore.service.newton.client"
-  end
-  local driver, err = require(module).new(settings)
-  if not driver then return nil, err end
-  local uploader
-  uploader, err = require("longshore.uploader").new { driver = driver, parallel = options.parallel,
-    journal = options.journal, engine = options.engine, on_event = options.on_event }
+  local uploader, err = uploader_for(options.to, options)
   if not uploader then return nil, err end
   local result
-  result, err = uploader:put { path = options.path, name = options.name, content_type = options.content_type }
+  result, err = uploader:put { path = options.path, name = options.name, content_type = options.content_type,
+    metadata = options.metadata }
+  uploader:close()
+  return result, err
+end
+
+--- Reads a file back: ranges in parallel, in place only when it is whole and checked.
+-- @tparam table options `id` (a file's id; a key) and `from`: a broker (with `token`, `service`) or
+-- "s3://bucket/prefix", as for `upload`; `path` (where to; default: the file's own name), `overwrite`, `parallel` (4),
+-- `on_progress(received, size)`, `engine`
+-- @treturn table `{path, bytes, crc32c, compared, seconds}`
+-- @treturn[2] nil
+-- @treturn[2] table err
+function _M.download(options)
+  assert(type(options) == "table" and type(options.id) == "string", "id: string expected")
+  assert(type(options.from) == "string", "from: the URL of a broker or s3://bucket/prefix expected")
+  local uploader, err = uploader_for(options.from, options)
+  if not uploader then return nil, err end
+  local result
+  result, err = uploader:get { id = options.id, path = options.path, overwrite = options.overwrite,
+    on_progress = options.on_progress }
   uploader:close()
   return result, err
 end
