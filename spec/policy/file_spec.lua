@@ -74,6 +74,33 @@ describe("a policy file", function()
     assert.equal("c", key_of(opened))
   end)
 
+  it("leaves all states of a broker at the same version when it breaks, new ones too", function()
+    local folder = support.tmpdir()
+    local options = { keep = folder .. "/kept", modules = folder }
+    support.write_file(folder .. "/m.lua", "return 'with a module'")
+    local first = assert(open("local k = require 'm' return { before_initiate = function() return { key = 'a' } end }",
+      options))
+    local busy = assert(open(nil, options))
+    write(keyed "b")
+    clock.advance(1)
+    assert.equal("b", key_of(busy))
+    write "return {"
+    clock.advance(1)
+    assert.equal("b", key_of(first)) -- which was idle all the while
+    assert.equal("b", key_of(busy))
+    assert.equal("b", key_of(assert(open(nil, options))))
+    assert.is_nil((open()))          -- nothing kept: said at once
+    write "local k = require 'm' return { before_initiate = function() return { key = #k .. '' } end }"
+    clock.advance(1)
+    assert.equal("13", key_of(busy))
+    write "return {"
+    os.remove(folder .. "/m.lua")
+    clock.advance(1)
+    assert.equal("13", key_of(first))
+    support.write_file(options.keep, "damaged")
+    assert.is_nil((open(nil, options)))
+  end)
+
   it("gains and loses hooks", function()
     local opened = assert(open "return {}")
     local asked = chain.new { opened }
@@ -300,6 +327,16 @@ describe("before_register", function()
 end)
 
 describe("the contract of rewrites", function()
+  it("says so where a service cannot do what is asked", function()
+    local asked = chain.new { { before_initiate = function() return { quotas = {} } end } }
+    assert(asked:decide("before_initiate", { actor = ANN, holds = true }))
+    local reason
+    asked.log = function(_, _, fields) reason = fields end
+    assert.is_nil((asked:decide("before_initiate", { actor = ANN, service = "athena" })))
+    assert.equal("quotas", reason.field)
+    assert.truthy(reason.reason:find("athena", 1, true))
+  end)
+
   local contract = require "longshore.policy.contract"
 
   local function check(field, value)

@@ -20,7 +20,7 @@ describe("policy: rules", function()
       return functions
     end)
     local all = { actor = worlds.actor { client = { address = "10.1.2.3", agent = "curl/8" } }, service = "newton",
-      filename = "a.bin", content_type = "video/mp4", size = 100, file_id = "fil_1", upload_id = "upl_1",
+      filename = "a.bin", content_type = "video/mp4", size = 100, holds = true, file_id = "fil_1", upload_id = "upl_1",
       upload = { content_type = "image/png", size = 100, filename = "a.png", file_id = "fil_1" } }
     for k, v in pairs(context or {}) do
       if v == "none" then all[k] = nil else all[k] = v end
@@ -152,6 +152,13 @@ describe("policy: rules", function()
     local err = refused("unavailable", rules.magic(), "before_register", nil,
       { head = function() return nil, { code = "network", message = "away" } end })
     assert.is_true(err.retryable)
+  end)
+
+  it("magic and antivirus: refuse what they would never be shown", function()
+    for _, rule in ipairs { rules.magic(), rules.antivirus { url = "https://av.example/" } } do
+      allowed(rule, START)
+      refused("unsupported", rule, START, { holds = "none" })
+    end
   end)
 
   it("antivirus: clean, infected, away, too large", function()

@@ -256,6 +256,7 @@ function _M.initiate(self, actor, request)
     actor = actor, operation = r.operation, service = r.service, filename = r.filename,
     content_type = r.content_type, size = r.size, max_size = r.max_size, metadata = r.metadata,
     part_size = r.part_size, resume = r.resume, provider = r.provider, if_exists = r.if_exists,
+    holds = true,
     file_id = ids.new("fil_"), upload_id = ids.new("upl_"),
   })
   if not decision then return nil, err end

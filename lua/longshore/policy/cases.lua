@@ -80,8 +80,9 @@ local function usual(hook, now)
   local values = {
     operation = "initiate", right = "upload", service = "newton", filename = "file.bin", size = 1000,
     content_type = "application/octet-stream", resume = false, file_id = "fil_case", upload_id = "upl_case",
-    provider = "default", if_exists = "refuse", numbers = { 1 }, parts = {}, upload = upload, method = "POST",
-    path = "/", token = false, client = { address = "192.0.2.1", agent = "case" }, visibility = "public",
+    provider = "default", if_exists = "refuse", holds = true, numbers = { 1 }, parts = {}, upload = upload,
+    method = "POST", path = "/", token = false, client = { address = "192.0.2.1", agent = "case" },
+    visibility = "public",
     etag = "etag", file = { id = "fil_case", filename = "file.bin", size = 1000, state = "registered",
       content_type = "application/octet-stream", organization = "acme", tenant = "default", user = "ann",
       service = "newton" },

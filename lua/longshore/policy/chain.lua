@@ -51,12 +51,16 @@ local function refusal(hook, reason)
 end
 
 local function apply(self, hook, name, context, rewrites)
-  local allowed = contract.hooks[hook].rewrites or {}
+  local allowed, held = contract.hooks[hook].rewrites or {}, contract.hooks[hook].held or {}
   for field, value in pairs(rewrites) do
     local check = allowed[field]
     if not check then
       return broken(self, hook, name, ("%s may not be rewritten"):format(tostring(field)),
         tostring(field))
+    end
+    if held[field] and not context.holds then
+      return broken(self, hook, name, ("%s cannot be rewritten for uploads of %s"):format(field,
+        tostring(context.service or "this service")), field)
     end
     local ok, expected = check(value)
     if not ok then

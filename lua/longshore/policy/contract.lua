@@ -142,8 +142,11 @@ _M.hooks = {
   -- An upload is about to be started (`operation` initiate or ingest), or taken
   -- up again (`resume`; only refusing and upload_seconds count then).
   before_initiate = {
+    -- Not every service's uploads can have these: only where the context has `holds`.
+    held = { if_exists = true, replaces = true, quotas = true, headers = true, tags = true },
     sees = { "operation", "service", "filename", "content_type", "size", "max_size", "metadata",
       "part_size", "resume", "file_id", "upload_id", "provider", "if_exists", "quotas", "headers", "tags",
+      "holds", -- the content will be shown to before_register, before anybody else sees it
       "client_key" }, -- where the client names the key (athena); a rewritten `key` counts for nothing then
     rewrites = {
       key = key,

@@ -13,11 +13,15 @@
 -- one and takes its place between two hooks; when it cannot be loaded the old one
 -- stays and the reason is logged.
 --
+-- A broker has many Lua states, some idle for long, some begun later. So that all of
+-- them stay at the same old one, what was loaded last is kept in a file of the broker's.
+--
 -- Room: policy. Reads the files.
 -- @module longshore.policy.file
 local contract = require "longshore.policy.contract"
 local core = require "longshore.core"
 local errors = require "longshore.errors"
+local json = require "longshore.json"
 local sandbox = require "longshore.policy.sandbox"
 
 local _M = {}
@@ -44,8 +48,37 @@ local function mark(path)
   return ("%.0f %s %s"):format(stat.size, stat.mtime_ns, stat.inode)
 end
 
+-- Writes the newest version that could be loaded where other states find it.
+local function keep(options, sources)
+  local modules = {}
+  for name, text in pairs(sources.modules) do modules[name] = core.base64(text) end
+  local text = json.encode({ text = core.base64(sources.text), modules = modules }, { sorted = true })
+  local f = io.open(options.keep, "rb")
+  local known = f and f:read("*a")
+  if f then f:close() end
+  if known == text then return end
+  local new = ("%s.%s"):format(options.keep, core.hex(core.random(6)))
+  f = io.open(new, "wb")
+  if not f then return end
+  local done = f:write(text)
+  done = f:close() and done
+  if not done or not os.rename(new, options.keep) then os.remove(new) end
+end
+
+-- What was kept: the sources, or nil.
+local function kept(options)
+  local f = options.keep and io.open(options.keep, "rb")
+  if not f then return nil end
+  local value = json.decode(f:read("*a") or "")
+  f:close()
+  if type(value) ~= "table" or type(value.text) ~= "string" then return nil end
+  local sources = { text = core.unbase64(value.text), modules = {} }
+  for name, text in pairs(value.modules or {}) do sources.modules[name] = core.unbase64(text) end
+  return sources.text and sources or nil
+end
+
 -- Reads modules from a folder, remembering what was read.
-local function module_reader(folder, seen)
+local function module_reader(folder, seen, sources)
   if not folder then return nil end
   return function(name)
     if not name:find("^[%w_]+$") and not (name:find("^[%w_][%w_%.]*[%w_]$") and not name:find("..", 1, true)) then
@@ -53,7 +86,9 @@ local function module_reader(folder, seen)
     end
     local path = folder .. "/" .. name:gsub("%.", "/") .. ".lua"
     seen[path] = mark(path)
-    return read(path)
+    local text, err = read(path)
+    sources[name] = text
+    return text, err
   end
 end
 
@@ -108,25 +143,38 @@ local function load_sandboxed(options, text, modules)
   return policy
 end
 
--- Loads the file as it is now: the policy, and what would tell a change.
-local function load_version(options)
-  local seen = { [options.path] = mark(options.path) }
-  local text, err = read(options.path)
-  if not text then return nil, err end
-  local modules = module_reader(options.modules, seen)
-  local policy
-  if options.trusted then
-    policy, err = load_trusted(options, text, modules)
-  else
-    policy, err = load_sandboxed(options, text, modules)
-  end
-  if not policy then return nil, err, seen end
+local function load_text(options, text, modules)
+  local loading = options.trusted and load_trusted or load_sandboxed
+  local policy, err = loading(options, text, modules)
+  if not policy then return nil, err end
   for hook in pairs(policy) do
     if hook ~= "name" and hook ~= "about" and not contract.hooks[hook] then
-      return nil, errors.new("invalid", ("there is no hook %q"):format(hook)), seen
+      return errors.fail("invalid", ("there is no hook %q"):format(hook))
     end
   end
-  return policy, nil, seen
+  return policy
+end
+
+-- Loads the file as it is now: the policy (or nil), its text or an error, and what
+-- would tell a change.
+local function load_version(options)
+  local seen, sources = { [options.path] = mark(options.path) }, { modules = {} }
+  local text, err = read(options.path)
+  if not text then return nil, err, seen end
+  sources.text = text
+  local policy
+  policy, err = load_text(options, text, module_reader(options.modules, seen, sources.modules))
+  if not policy then return nil, err, seen end
+  if options.keep then keep(options, sources) end
+  return policy, text, seen
+end
+
+-- The newest version that any state could load, unless it is the one of this text.
+local function load_kept(options, text)
+  local sources = kept(options)
+  if not sources or sources.text == text then return nil end
+  local policy = load_text(options, sources.text, function(name) return sources.modules[name] end)
+  return policy, sources.text
 end
 
 local function changed(seen)
@@ -138,13 +186,23 @@ end
 
 --- Opens a policy file.
 -- @tparam table options `path`; `trusted` (false); `limits` (see
--- longshore.policy.sandbox.defaults); `modules` (a folder); `log`; `clock`
+-- longshore.policy.sandbox.defaults); `modules` (a folder); `keep` (the path of a file
+-- for the newest version that could be loaded); `log`; `clock`
 -- @treturn table policy whose hooks are always those of the newest version that
 -- could be loaded, with `name` and `about`; or nil, err
 function _M.open(options)
-  local version, err, seen = load_version(options)
-  if not version then return nil, err end
   local log = options.log or function() end
+  local function refuse(why)
+    log("error", "the policy cannot be used as it is; the old one stays",
+      { file = options.path, reason = errors.redact(tostring(why)) })
+  end
+  local version, text, seen = load_version(options)
+  if not version then
+    local why = text
+    version, text = load_kept(options)
+    if not version then return nil, why end
+    refuse(why)
+  end
   local clock = options.clock or require("longshore.clock").system
   local looked = clock.now()
 
@@ -153,15 +211,16 @@ function _M.open(options)
     if now - looked < RECHECK and now >= looked then return end
     looked = now
     if not changed(seen) then return end
-    local new, why, marks = load_version(options)
-    seen = marks or { [options.path] = mark(options.path) }
+    local new, result, marks = load_version(options)
+    seen = marks
     if new then
-      version = new
+      version, text = new, result
       log("info", "policy loaded again", { file = options.path })
-    else
-      log("error", "the changed policy cannot be used; the old one stays",
-        { file = options.path, reason = errors.redact(tostring(why)) })
+      return
     end
+    refuse(result)
+    new, result = load_kept(options, text)
+    if new then version, text = new, result end
   end
 
   return setmetatable({}, { __index = function(_, hook)

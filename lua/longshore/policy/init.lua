@@ -33,7 +33,7 @@ local bounds = {
 
 -- What the options may further have, and what each is.
 local others = { rules = "table", log = "function", file = "string", trusted = "boolean", limits = "table",
-  modules = "string", fetch = "table", webhooks = "table", clock = "table" }
+  modules = "string", keep = "string", fetch = "table", webhooks = "table", clock = "table" }
 
 -- The rules that always hold, as a policy like any other.
 local function house_rules(settings)
@@ -78,7 +78,7 @@ end
 --- Makes a policy.
 -- @tparam[opt] table options any of `defaults`; `rules`: a list of further
 -- policies, asked after the house rules; `file`: the path of a policy file (see
--- longshore.policy.file, also for `trusted`, `limits` and `modules`), asked after
+-- longshore.policy.file, also for `trusted`, `limits`, `modules` and `keep`), asked after
 -- those; `fetch`: list of URLs that hooks may call (each stands for all below it);
 -- `webhooks`: see longshore.policy.webhook; `clock`; `log`: function(level, message, fields)
 -- @treturn table policy with `decide(hook, context)`, `notify(hook, context)`,
@@ -110,6 +110,7 @@ function _M.new(options)
   if options.file then
     local from_file, err = require("longshore.policy.file").open {
       path = options.file, trusted = options.trusted, limits = options.limits, modules = options.modules,
+      keep = options.keep,
       log = options.log, clock = options.clock,
     }
     if not from_file then return errors.fail(err.code, "file: " .. err.message, { field = "file" }) end

@@ -39,8 +39,8 @@ local function build_providers(config, make)
   return providers
 end
 
-local function build_policy(config, log, clock)
-  local options = { log = log, clock = clock }
+local function build_policy(config, log, clock, keep)
+  local options = { log = log, clock = clock, keep = keep }
   for key, value in pairs(config.policy) do options[key] = value end
   local policy, err = require("longshore.policy").new(options)
   if policy then return policy end
@@ -80,7 +80,8 @@ local function build(config, parts)
   end
   local policy = parts.policy
   if not policy then
-    policy, err = build_policy(config, parts.log, clock)
+    policy, err = build_policy(config, parts.log, clock,
+      config.policy.file and config.data .. "/policy-in-use" or nil)
     if not policy then return nil, err end
   end
   local transport = parts.transport

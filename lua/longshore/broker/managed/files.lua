@@ -116,7 +116,7 @@ function _M.show_managed(self, actor, ids, visibility)
   local ok, err = access.authorize(self, actor, "visibility", "upload")
   if not ok then return nil, err end
   for _ = 1, 4 do
-    local changes, seen, order = {}, {}, {}
+    local changes, seen, order, shown = {}, {}, {}, {}
     for i, id in ipairs(ids) do
       local row
       row, err = access.load(self, actor, id, "change")
@@ -124,10 +124,13 @@ function _M.show_managed(self, actor, ids, visibility)
       order[i] = row.id
       if not seen[row.id] then
         seen[row.id] = true
+        shown[#shown + 1] = self:view_managed(row)
         changes[#changes + 1] = { id = row.id, version = row.version,
           fields = { visibility = visibility, updated_at = self.clock.now() } }
       end
     end
+    ok, err = self.policy:decide("before_visibility", { actor = actor, files = shown, visibility = visibility })
+    if not ok then return nil, err end
     ok, err = self.store:write_managed(changes)
     if ok then
       local files = {}
