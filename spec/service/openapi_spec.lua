@@ -86,6 +86,16 @@ describe("the OpenAPI document", function()
     assert.equal(3, #post.security)
   end)
 
+  it("describes headers that a service reads by itself", function()
+    local doc = document()
+    local found = {}
+    for _, parameter in ipairs(doc.paths["/storage/files/upload-url"].post.parameters) do
+      found[parameter.name] = parameter
+    end
+    assert.same({ "header", true }, { found["X-Athena-Client"]["in"], found["X-Athena-Client"].required })
+    assert.equal("header", found["X-Athena-Key"]["in"])
+  end)
+
   it("turns every kind of rule into JSON Schema", function()
     local function is(expected, rule)
       assert.same(json.decode(expected), json.decode(json.encode(openapi.schema(rule))))

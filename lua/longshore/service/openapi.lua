@@ -2,7 +2,7 @@
 -- that route and check requests: what a route takes is described nowhere else.
 --
 -- From a route: `method`, `path`, `name` (the operation's id), `auth`, `right`,
--- `body` and `schema`, `query`, `params` (rules of the path's parameters),
+-- `body` and `schema`, `query`, `params` (rules of the path's parameters), `headers` (described only),
 -- `answers` (status to the name of a schema, a rule, or false for no body),
 -- `summary`. From a service's module, in its field `openapi`, all optional:
 --
@@ -107,9 +107,12 @@ local function parameters_of(route)
     local rule = route.params and route.params[name] or { type = "string" }
     list[#list + 1] = { name = name, ["in"] = "path", required = true, schema = schema_of(rule) }
   end
-  for _, name in ipairs(route.query and sorted(route.query.fields) or {}) do
-    local rule = route.query.fields[name]
-    list[#list + 1] = { name = name, ["in"] = "query", required = rule.required or nil, schema = schema_of(rule) }
+  for _, entry in ipairs { { "query", route.query }, { "header", route.headers } } do
+    local place, rules = entry[1], entry[2]
+    for _, name in ipairs(rules and sorted(rules.fields) or {}) do
+      local rule = rules.fields[name]
+      list[#list + 1] = { name = name, ["in"] = place, required = rule.required or nil, schema = schema_of(rule) }
+    end
   end
   return #list > 0 and list or nil
 end

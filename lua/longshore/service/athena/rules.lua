@@ -176,6 +176,15 @@ _M.create_catalog = catalog_fields { name = REQUIRED, bucket = REQUIRED, access_
 _M.update_catalog = catalog_fields { is_active = { type = "boolean" }, default_prefix = { nullable = true },
   public_base_url = { nullable = true }, public_endpoint = { nullable = true }, session_token = { nullable = true } }
 
+--- Headers of every request, for the OpenAPI document; longshore.service.athena.session reads them.
+_M.headers = object {
+  ["X-Athena-Client"] = { type = "string", required = true,
+    says = "The logical client; DEFAULT_CLIENT means the configured default." },
+  ["X-Athena-Key"] = { type = "string",
+    says = "An API key: the request has the rights that session and key both have." },
+  ["X-Strip-Nulls"] = { type = "string", says = "true: fields that are null are left out of answers." },
+}
+
 --- Parameters of paths.
 _M.paths = { file_id = uuid, id = uuid }
 

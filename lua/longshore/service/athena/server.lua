@@ -355,7 +355,7 @@ function _M.routes(settings)
   local list = {}
   local function route(method, path, name, right, more)
     local new = { method = method, path = "/storage/" .. path, name = "athena." .. name, auth = "session",
-      right = right, max_body = MAX_JSON, params = rules.paths, handler = handlers[name] }
+      right = right, max_body = MAX_JSON, params = rules.paths, headers = rules.headers, handler = handlers[name] }
     for key, value in pairs(more or {}) do new[key] = value end
     new.handler = for_client(new.handler)
     list[#list + 1] = new
