@@ -210,6 +210,16 @@ describe("the sandbox", function()
       assert.equal(500000500000, n)
     end)
 
+    it("and begins anew after each kind of stop", function()
+      for _, body in ipairs { "while true do end", "while true do host.now() end",
+        "local function f() return 1 + f() end f()", "local t = {} while true do t[#t + 1] = {} end" } do
+        local box = hook("n = (n or 0) + 1 if context.run then " .. body .. " end return n")
+        assert.same({ true, 1 }, { box:call("before_sign", {}, HOST) })
+        assert.is_nil((box:call("before_sign", { run = true }, HOST)))
+        assert.same({ true, 1 }, { box:call("before_sign", {}, HOST) }, body)
+      end
+    end)
+
     it("and an error is only an error: the state stays", function()
       local box = hook("n = (n or 0) + 1 if n == 2 then error('odd') end return n")
       assert.same({ true, 1 }, { box:call("before_sign", {}, HOST) })
@@ -251,6 +261,19 @@ describe("the sandbox of the core", function()
     box:close()
     box:close()
     assert.has_error(function() box:run(nil) end)
+  end)
+
+  it("goes on only with what is waiting", function()
+    local box = assert(core.sandbox { text = "return function() return coroutine.yield('q') end" })
+    local kind, id, question = box:run(nil)
+    assert.same({ "ask", "q" }, { kind, question })
+    assert.same({ "done", 7 }, { box:run(id, 7) })
+    for _, none in ipairs { id, 1, 2, 99 } do
+      local ok, err = box:run(none, 7)
+      assert.is_nil(ok)
+      assert.equal("error", err.code)
+    end
+    assert.has_error(function() box:run("x") end)
   end)
 
   it("runs a thousand times and more without growing", function()

@@ -244,6 +244,8 @@ static int protected_run(lua_State *S)
   } else {
     lua_rawgeti(S, LUA_REGISTRYINDEX, run->ref);
     run->thread = lua_tothread(S, -1);
+    if(!run->thread || run->thread == S)
+      return luaL_error(S, "no such run");
   }
   run->count = lsb_thaw(S, ls_buf_view(&run->box->values));
   if(!lua_checkstack(run->thread, run->count + 8))

@@ -84,7 +84,7 @@ local function run(self, host, ...)
     asked = asked + 1
     if asked > MAX_ASKED then
       box:close()
-      return errors.fail("error", ("asked its host more than %d times"):format(MAX_ASKED))
+      return errors.fail("calls", ("asked its host more than %d times"):format(MAX_ASKED))
     end
     return go(box:run(a, answer(self, host, b, ...)))
   end
@@ -121,7 +121,7 @@ end
 -- @tparam[opt] table host functions the policy may call
 -- @treturn true
 -- @return what the hook answered, and its reason; or nil, err (`error`,
--- `instructions`, `time`, `memory`)
+-- `instructions`, `time`, `calls`, `memory`)
 function methods:call(hook, context, host)
   if not self.box then
     local ok, err = open(self)
