@@ -476,6 +476,13 @@ describe("longshore.core SigV4", function()
       assert.has_error(function() aws_signer().presign({}, {}) end)
     end)
 
+    it("does not ask metatables, whose strings nobody would keep", function()
+      local request = setmetatable({ method = "GET", host = "h", expires = 60, time = TIME }, {
+        __index = function(_, name) return "/" .. name end,
+      })
+      assert.has_error(function() aws_signer():presign(request) end)
+    end)
+
     it("goes on after an error as if nothing had happened", function()
       local signer = aws_signer()
       local request = { method = "GET", host = "h", path = "/k", expires = 60, time = TIME }

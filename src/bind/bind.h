@@ -33,8 +33,9 @@ uint64_t lsb_check_uint(lua_State *L, int index, uint64_t min, uint64_t max);
 uint64_t lsb_field_uint(lua_State *L, int index, const char *name,
                         uint64_t min, uint64_t max, uint64_t fallback);
 
-/* A string field of the table at `index`; `fallback` where it is nil, or an
- * error where that is NULL. The table keeps the string alive. */
+/* A string field of the table at `index`, which is not negative; `fallback`
+ * where it is nil, or an error where that is NULL. The table keeps the string
+ * alive, so that metatables are not asked. */
 ls_str lsb_field_str(lua_State *L, int index, const char *name,
                      const char *fallback);
 

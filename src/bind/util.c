@@ -98,7 +98,10 @@ ls_str lsb_field_str(lua_State *L, int index, const char *name,
 {
   ls_str s = { fallback, fallback ? strlen(fallback) : 0 };
 
-  lua_getfield(L, index, name);
+  /* Raw: what __index made would be nobody's once it is off the stack. */
+  luaL_checktype(L, index, LUA_TTABLE);
+  lua_pushstring(L, name);
+  lua_rawget(L, index);
   if(lua_type(L, -1) == LUA_TSTRING)
     s.p = lua_tolstring(L, -1, &s.n);
   else if(!lua_isnil(L, -1) || !fallback)
