@@ -138,6 +138,18 @@ function methods:new_cleanup(fields)
   }
 end
 
+--- How long a URL works where a service says it: as long as that, unless the
+-- policy wants anything else than usual, and less.
+-- @tparam ?number wanted `url_seconds` of the policy's decision
+-- @tparam string setting of the policy that is the usual: `url_seconds` or `download_seconds`
+-- @tparam number seconds what the service says
+-- @treturn number
+function methods:url_life(wanted, setting, seconds)
+  local usual = self.policy.settings and self.policy.settings[setting]
+  if wanted and wanted ~= usual and wanted < seconds then return wanted end
+  return seconds
+end
+
 --- Copies an object to a key that no URL ever named; the cleanup that removes
 -- the copy is written before, and is to be dropped by whoever points a row at it.
 -- @tparam table provider

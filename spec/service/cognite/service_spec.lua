@@ -1,6 +1,7 @@
 -- The cognite service: shapes, limits, errors, who may what. What it does over
 -- HTTP is in conformance_spec.lua and sdk_spec.lua.
 local apps = require "spec.service.cognite.app"
+local config = require "longshore.config"
 local json = require "longshore.json"
 local support = require "spec.support"
 
@@ -385,6 +386,31 @@ describe("the cognite service", function()
     refused(app:send("", '{"name":"' .. ("x"):rep(9 * 1048576) .. '"}'), 413)
     refused(app:send("", nil, { method = "DELETE" }), 405)
     refused(app:send("/nothing", {}), 404)
+  end)
+
+  it("has resumable links only where the bucket takes sessions", function()
+    local function check(profile)
+      return require("longshore.service").check(assert(config.check { data = support.tmpdir(),
+        services = { cognite = { upload = "resumable" } }, buckets = { default = { profile = profile, bucket = "b",
+          region = "eu-west-1", endpoint = "https://s3.example", access_key = "a", secret_key = "s" } } }))
+    end
+    assert.is_true(check "diskstore")
+    local ok, err = check "aws"
+    assert.is_nil(ok)
+    assert.equal("services.cognite.upload", err.field)
+  end)
+
+  it("keeps links shorter when the policy wants it", function()
+    app.world.broker.policy = assert(require("longshore.policy").new { rules = {
+      { before_sign = function() return { url_seconds = 60 } end,
+        before_download = function() return { url_seconds = 5 } end } } })
+    local file = app:file()
+    local grant = app.world.provider.urls[file.uploadUrl]
+    assert.is_true(grant.expires_at - app.world.clock.now() <= 60)
+    local seconds
+    app.world.provider.hook = function(op, request) if op == "sign_get" then seconds = request.expires end end
+    app:send("/downloadlink?extendedExpiration=true", items { id = file.id })
+    assert.equal(5, seconds)
   end)
 
   it("never fails by itself, whatever the body", function()

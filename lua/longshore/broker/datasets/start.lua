@@ -190,10 +190,7 @@ local function url_seconds(self, actor, job)
   for i = 1, job.part_count or 1 do numbers[i] = i end
   local decision, err = self.policy:decide("before_sign", { actor = actor, upload = job, numbers = numbers })
   if not decision then return nil, err end
-  local usual = self.policy.settings and self.policy.settings.url_seconds
-  local wanted = decision.url_seconds
-  if wanted and wanted ~= usual and wanted < left then return wanted end
-  return math.min(left, 604800)
+  return self:url_life(decision.url_seconds, "url_seconds", math.min(left, 604800))
 end
 
 local function sign_single(self, actor, provider, job, signs_type)

@@ -22,17 +22,6 @@ function _M.authorize(self, actor, operation, right)
   return self:authorize(actor, operation, right)
 end
 
---- The shorter of two lives of a URL: what the policy wants, when it wants
--- anything else than usual, and ours.
--- @tparam ?number wanted
--- @tparam ?number usual
--- @tparam number seconds
--- @treturn number
-function _M.shorter(wanted, usual, seconds)
-  if wanted and wanted ~= usual and wanted < seconds then return wanted end
-  return seconds
-end
-
 --- What services and policies see of a record.
 -- @tparam table row
 -- @treturn table

@@ -188,9 +188,10 @@ function _M.record_downloads(self, actor, references, seconds, content_type)
     local provider
     provider, err = self:provider(row.provider)
     if not provider then return nil, err end
-    local usual = self.policy.settings and self.policy.settings.download_seconds
-    list[i], err = provider:sign_get { key = row.key, expires = access.shorter(decision.url_seconds, usual, seconds),
-      filename = decision.filename, content_type = decision.content_type }
+    list[i], err = provider:sign_get {
+      key = row.key, filename = decision.filename, content_type = decision.content_type,
+      expires = self:url_life(decision.url_seconds, "download_seconds", seconds),
+    }
     if not list[i] then return nil, self:store_failure(err) end
   end
   return list

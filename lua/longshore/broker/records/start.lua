@@ -58,8 +58,7 @@ local function seconds_left(self, actor, record, delivery, numbers)
   local decision, err = self.policy:decide("before_sign", { actor = actor,
     upload = access.view_delivery(delivery, record), numbers = numbers })
   if not decision then return nil, err end
-  local usual = self.policy.settings and self.policy.settings.url_seconds
-  return access.shorter(decision.url_seconds, usual, left)
+  return self:url_life(decision.url_seconds, "url_seconds", left)
 end
 
 local function sign_single(self, actor, record, delivery)

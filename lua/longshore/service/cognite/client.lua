@@ -254,7 +254,8 @@ function methods:start(source, saved)
       { field = "name" })
   end
   if math.ceil(source.size / MAX_PARTS) > MAX_PART then
-    return errors.fail("too_large", "the service takes files of at most 976 GiB: 250 parts of less than 4000 MiB", { field = "size" })
+    return errors.fail("too_large", "the service takes files of at most 976 GiB: 250 parts of less than 4000 MiB",
+      { field = "size" })
   end
   if saved and type(saved.state) == "table" then
     local session, err = resume(self, source, saved)
