@@ -143,7 +143,12 @@ wrk.body = '{"filename":"bench","type":"video/mp4","metadata":{}}']], companion 
       local a = load_with(script, url, folder)
       script, url = case.peer()
       local b = load_with(script, url, folder)
-      assert(b.failed == 0, "companion failed " .. b.failed)
+      -- On a machine that is busy with something else a round may see nothing.
+      for _ = 1, 3 do
+        if b.rate > 0 then break end
+        b = load_with(script, url, folder)
+      end
+      assert(b.rate > 0 and b.failed == 0, "companion answered nothing; the machine is too busy")
       failed = failed + a.failed
       ours.rate[i], ours.p99[i], peer.rate[i], peer.p99[i] = a.rate, a.p99, b.rate, b.p99
       ratios[i] = a.rate / b.rate

@@ -102,7 +102,13 @@ function methods:decide(hook, context)
   for _, policy in ipairs(self.policies) do
     local fn = policy[hook]
     if fn then
-      local ok, answer, reason = pcall(fn, copy(decision, 2), host_of(self, decision))
+      local ok, answer, reason
+      if policy == self.house then
+        -- Our own rules change nothing that they are shown, and call nobody.
+        ok, answer, reason = pcall(fn, decision)
+      else
+        ok, answer, reason = pcall(fn, copy(decision, 2), host_of(self, decision))
+      end
       local err
       if not ok then
         ok, err = broken(self, hook, policy.name, tostring(answer))

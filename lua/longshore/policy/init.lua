@@ -119,6 +119,7 @@ function _M.new(options)
   local hooks, bad = require("longshore.policy.webhook").check(options.webhooks or {})
   if not hooks then return nil, bad end
   local policy = chain.new(policies, options.log)
+  policy.house = policies[1]
   policy.settings, policy.webhooks, policy.fetch = settings, hooks, options.fetch or {}
   return policy
 end

@@ -119,6 +119,8 @@ end
 function _M.create_upload(self, upload, file, max_running, quotas)
   local db = self.db
   return db:transaction(function()
+    -- (The largest number there is means no limit: there is nothing to count.)
+    if max_running == rows.max_integer then max_running = nil end
     if max_running or (quotas and quotas[1]) then
       local ok, err = lock_owner(db, upload)
       if not ok then return nil, err end
