@@ -281,7 +281,8 @@ describe("a crash of the disk store", function()
     local body = store:send({ path = "/longshore", query = { uploads = true } }).body
     for key, id in body:gmatch("<Upload><Key>(.-)</Key><UploadId>(.-)</UploadId>") do
       local answer = store:send { method = "DELETE", path = "/longshore/" .. key, query = { uploadId = id } }
-      assert.equal(204, answer.status)
+      -- 404: a writer's last Complete was still under way when it was killed.
+      assert.is_true(answer.status == 204 or answer.status == 404)
     end
     store:stop()
     require("longshore.diskstore").new({ folder = store.folder }):sweep { grace = 0, stale = 0 }
