@@ -524,6 +524,20 @@ describe("the newton service, in a plain script", function()
     end
   end)
 
+  it("counts a request that was admitted first once", function()
+    local asked = 0
+    app.limit = function()
+      asked = asked + 1
+      return true
+    end
+    local request = { method = "POST", target = PREFIX .. "uploads/initiate",
+      headers = { authorization = "Bearer ann-acme", ["content-type"] = "application/json" } }
+    assert.is_nil(app:admit(request))
+    request.admitted, request.body = true, json.encode { filename = "f", file_type = "a/b", num_bytes = 5 }
+    assert.equal(200, app:handle(request).status)
+    assert.equal(1, asked)
+  end)
+
   it("limits the types to those configured", function()
     start { file_types = { "text/csv", "video/mp4" } }
     assert.equal(200, initiate().status)

@@ -233,9 +233,15 @@ local function answer(self, mount, request)
     request.tunnel = true
     if self.inline then return errors.fail("unsupported", "bodies cannot pass through an inline broker") end
   end
-  if not self.inline and (request.tunnel or is_large()) then
-    local refusal, err = run(self, "requests", "admit", self.path, request)
+  if request.tunnel or is_large() then
+    local refusal, err
+    if self.inline then
+      refusal, err = inline.admit(self, request, log_line)
+    else
+      refusal, err = run(self, "requests", "admit", self.path, request)
+    end
     if refusal or err then return refusal, err end
+    request.admitted = true
   end
   read_body(request)
   if self.inline then return inline.handle(self, request, log_line) end

@@ -78,6 +78,19 @@ function _M.call(state, name, actor, log_line, ...)
   return calls.run(app.broker, name, actor, { n = select("#", ...), ... })
 end
 
+--- What can be said of a request before its body has been read.
+-- @tparam table state of `longshore.nginx`
+-- @tparam table request without body
+-- @tparam function log_line
+-- @treturn table|nil response; nil alone: read the body and call `handle`
+-- @treturn table err
+function _M.admit(state, request, log_line)
+  local app, err = app_for(state, log_line)
+  if not app then return nil, err end
+  ngx.ctx.longshore_request = request.id
+  return app:admit(request)
+end
+
 --- Answers a request in this coroutine.
 -- @tparam table state of `longshore.nginx`
 -- @tparam table request

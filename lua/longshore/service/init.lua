@@ -221,7 +221,8 @@ local function open(self, request)
     ctx.actor = actor
     request.about.actor = actor
     local allowed = true
-    if self.limit then allowed, err = self.limit(actor) end
+    -- A request that was admitted first has been counted then.
+    if self.limit and not request.admitted then allowed, err = self.limit(actor) end
     if allowed then allowed, err = auth.allow(actor, route.right) end
     if not allowed then return nil, err end
     if route.service.admit then
@@ -304,7 +305,7 @@ local function admission(self, request)
 end
 
 --- Everything of `handle` that can be said before the body has been read. Hosts
--- ask before they spool a large body.
+-- ask before they spool a large body, and then set `request.admitted`.
 -- @tparam table request without body
 -- @treturn table|nil response, or nil: read the body and call `handle`
 function methods:admit(request)
