@@ -32,8 +32,9 @@ passed=$((passed + $(grep -cE ' [0-9]+ passed, 0 failed$' $log/ctest.log)))
 
 # On another machine the cross compiler and qemu are not what is needed.
 if [ "$(uname -m)" = x86_64 ]; then one ctest-arm make ctest-arm; fi
-one spec-gc make spec-gc FILES=spec/core
-one valgrind make spec-valgrind FILES=spec/core
+quick="spec/core spec/transfer/transport_spec.lua spec/transfer/tls_spec.lua"
+one spec-gc make spec-gc FILES="$quick"
+one valgrind make spec-valgrind FILES="$quick"
 one tsan make -j"$(nproc)" tsan
 one fuzz make -j"$(nproc)" fuzz FUZZ_SECONDS=5
 

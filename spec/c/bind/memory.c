@@ -80,7 +80,24 @@ static const char prelude[] =
   "local wanted = {secret_key='S', session_token='T', now=1767225600}\n"
   "local function fresh() return core.signer{access_key='A',\n"
   "  secret_key='S', region='r'} end\n"
-  "local path = '/proc/self/exe'\n";
+  "local path = '/proc/self/exe'\n"
+  /* The engine says by an error, or by a failed job, what others raise. */
+  "local function must(v, err)\n"
+  "  if v then return v end\n"
+  "  error(err.message:find('out of memory', 1, true) and\n"
+  "    'not enough memory' or tostring(err))\n"
+  "end\n"
+  "local function transfer(options, job)\n"
+  "  local engine, over = must(core.engine(options))\n"
+  "  job.url, job.method = 'http://127.0.0.1:1/x?y', 'PUT'\n"
+  "  must(engine:add(job))\n"
+  "  repeat\n"
+  "    for _, event in ipairs(engine:step(1)) do over = event end\n"
+  "  until over\n"
+  "  must(over.error.code == 'network', over.error)\n"
+  "  assert(engine:stats().active == 0 and tostring(engine))\n"
+  "  engine:close()\n"
+  "end\n";
 
 static const char *const scripts[] = {
   "assert(fresh():presign(request))",
@@ -110,6 +127,12 @@ static const char *const scripts[] = {
   "assert(core.uri_decode(core.uri_encode(('a/ '):rep(500))))",
   "assert(core.unbase64(core.base64(('x'):rep(1000))))",
   "assert(core.unhex(core.hex(('x'):rep(1000))))",
+  "transfer({connections=2, proxy=''}, {headers={a='b'}, body='abc'})",
+  "transfer({proxy='', threads=2, ca_file='/none'}, {body={path=path,\n"
+  "  length=9}, output={path='/none'}})",
+  "local engine = must(core.engine{proxy=''})\n"
+  "local id = must(engine:add{url='http://127.0.0.1:1/'})\n"
+  "assert(engine:cancel(id) and engine:step(0)[1].type == 'failed')",
   "assert(core.plan{size=100, part_size=7}.count == 15)",
   "assert(#core.md5('x') == 16 and #core.sha1('x') == 20)"
 };
