@@ -267,7 +267,7 @@ describe("longshore serve", function()
     -- (serve itself listens on the port for a moment, to see whether it is free.)
     assert.truthy(support.wait_until(function()
       local ok, response = pcall(http.request, { url = ("http://127.0.0.1:%d/v0.5/files/info"):format(port) })
-      return ok and response.status == 401
+      return ok and response and response.status == 401
     end, 20))
     process:kill("sigterm")
     assert.equal(0, process:wait(20))
@@ -318,7 +318,7 @@ describe("longshore serve", function()
       args = { "--reuid=nobody", "--regid=nogroup", "--clear-groups", "/usr/bin/" .. support.lua, (unpack or table.unpack)(server:command()) } }) -- luacheck: ignore
     assert.truthy(support.wait_until(function()
       local ok, response = pcall(info, server)
-      return ok and response.status == 200
+      return ok and response and response.status == 200
     end, 20))
     assert.equal("content", get_file(server, "a"))
     process:kill("sigterm")
