@@ -63,9 +63,9 @@ local function prepare()
     want("quarter" .. i, SIZE // 4, ("dd if=%s/file of=%s/quarter%d bs=1M skip=%d count=%d status=none"):format(dir,
       dir, i, i * (SIZE // 4 // 1048576), SIZE // 4 // 1048576))
   end
-  want("small", SMALL * SMALL_COUNT, ("dd if=/dev/urandom of=%s/small bs=1M count=%d iflag=fullblock,count_bytes status=none && "
-    .. "rm -rf %s/pieces && mkdir %s/pieces && split -b %d -a 5 -d %s/small %s/pieces/p"):format(dir, SMALL * SMALL_COUNT,
-    dir, dir, SMALL, dir, dir))
+  want("small", SMALL * SMALL_COUNT, ("dd if=/dev/urandom of=%s/small bs=1M count=%d iflag=fullblock,count_bytes "
+    .. "status=none && rm -rf %s/pieces && mkdir %s/pieces && split -b %d -a 5 -d %s/small %s/pieces/p"):format(dir,
+    SMALL * SMALL_COUNT, dir, dir, SMALL, dir, dir))
 end
 
 -- --- the sink ---
