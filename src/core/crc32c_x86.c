@@ -231,16 +231,21 @@ AVX512 static uint32_t fused(uint32_t reg, const unsigned char *p)
   const unsigned char *r = p + VECTOR_BYTES;
   four v = load_four(p, reg);
   uint64_t x = 0, y = 0, z = 0;
-  int i, k;
+  int i;
 
-  for(i = 0; i < STEPS; i++) {
+#define ALL_RUNS(at) \
+    x = _mm_crc32_u64(x, ls_load64(r + (at))); \
+    y = _mm_crc32_u64(y, ls_load64(r + RUN_BYTES + (at))); \
+    z = _mm_crc32_u64(z, ls_load64(r + 2 * RUN_BYTES + (at)));
+
+  for(i = 0; i < STEPS; i++, r += 40) {
     p += 256;
     v = fold_four(v, p);
-    for(k = 0; k < 5; k++, r += 8) {
-      x = _mm_crc32_u64(x, ls_load64(r));
-      y = _mm_crc32_u64(y, ls_load64(r + RUN_BYTES));
-      z = _mm_crc32_u64(z, ls_load64(r + 2 * RUN_BYTES));
-    }
+    ALL_RUNS(0)
+    ALL_RUNS(8)
+    ALL_RUNS(16)
+    ALL_RUNS(24)
+    ALL_RUNS(32)
   }
   reg = reduce128(join512(join_four(v)));
   return multiply_pclmul(AFTER_THREE_RUNS, reg) ^
