@@ -62,19 +62,51 @@ static ls_code make_schedules(ls_run *run)
   return LS_OK;
 }
 
-/* One block of every part, as words. */
+/* Adds the n digits of each value to a block whose text has zeros there: the
+ * digits that lie in it, if any. */
+VECTORS static void add_digits(words *restrict w, size_t block, size_t at,
+                               size_t n, const uint64_t *restrict values)
+{
+  uint64_t rest[LS_WIDE];
+  size_t m;
+
+  memcpy(rest, values, sizeof(rest));
+  for(at += n; n; n--) {
+    size_t shift = 24 - 8 * (--at % 4);
+    uint32_t *word = w[at % LS_SHA256_BLOCK / 4];
+    bool inside = at / LS_SHA256_BLOCK == block;
+
+    for(m = 0; m < LS_WIDE; m++) {
+      uint64_t tenth = rest[m] / 10;
+
+      if(inside)
+        word[m] += (uint32_t)(rest[m] - 10 * tenth) << shift;
+      rest[m] = tenth;
+    }
+  }
+}
+
+/* One block of every part, as words. Lanes without a part of their own do the
+ * last one's again. */
 VECTORS static void gather(const ls_run *run, const ls_part *parts,
                            size_t count, size_t block, words *w)
 {
-  unsigned char *tail = ls_run_tail(run, 0);
-  const unsigned char *from = tail + block * LS_SHA256_BLOCK;
+  const unsigned char *from = ls_run_tail(run, 0) + block * LS_SHA256_BLOCK;
+  uint64_t numbers[LS_WIDE], lengths[LS_WIDE];
   size_t m, i;
 
   for(m = 0; m < LS_WIDE; m++) {
-    ls_run_put(run, tail, &parts[m < count ? m : count - 1]);
-    for(i = 0; i < 16; i++)
-      w[i][m] = ls_load32be(from + 4 * i);
+    numbers[m] = parts[m < count ? m : count - 1].number;
+    lengths[m] = parts[m < count ? m : count - 1].length;
   }
+  for(i = 0; i < 16; i++) {
+    uint32_t word = ls_load32be(from + 4 * i);
+
+    for(m = 0; m < LS_WIDE; m++)
+      w[i][m] = word;
+  }
+  add_digits(w, block, run->number_pos, run->number_digits, numbers);
+  add_digits(w, block, run->length_pos, run->length_digits, lengths);
 }
 
 VECTORS static void to_hex(words *restrict hex,
@@ -140,6 +172,7 @@ VECTORS static void outer_blocks(const ls_sha256_wide *state, words *w)
 VECTORS ls_code ls_run_wide(ls_run *run, const ls_part *parts, size_t count,
                     ls_signature *signatures)
 {
+  static const ls_part zeros = { 0, 0 };
   words w[TAIL_BLOCKS * 16], hex[16];
   ls_sha256_wide state;
   size_t b, i, m, blocks;
@@ -150,6 +183,7 @@ VECTORS ls_code ls_run_wide(ls_run *run, const ls_part *parts, size_t count,
     if(code)
       return code;
   }
+  ls_run_put(run, ls_run_tail(run, 0), &zeros);
   broadcast(&state, &run->prefix);
   for(b = 0; b < run->blocks; b++) {
     if(has_digits(run, b)) {
