@@ -8,14 +8,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define SIZE ((size_t)3 << 20)
+#define SIZE (((size_t)9 << 20) + 77)
 
 int main(void)
 {
   static const struct {
     uint64_t offset, length;
   } ranges[] = {
-    { 0, UINT64_MAX }, { 1, SIZE }, { 12345, 2000001 }, { SIZE - 1, 9 },
+    { 0, UINT64_MAX }, { 1, SIZE }, { 12345, 7000001 }, { SIZE - 1, 9 },
     { SIZE, 5 }, { SIZE + 7, UINT64_MAX }, { 5, 0 }, { UINT64_MAX, 1 }
   };
   char path[] = "/tmp/longshore-checksum-XXXXXX";
