@@ -1,7 +1,7 @@
 -- The transfer benchmark: our engine against curl --parallel, aws-cli (CRT),
 -- rclone and s3cmd, to a discarding sink; and our uploader on links.
 --
---   lua5.4 spec/bench/transfer.lua [short]
+--   spec/tools/bench.sh transfer [short] [verify curl small threads aws others links]
 --
 -- Each comparison is made of pairs, one run of ours and one of the peer's, one
 -- after the other, the files re-read before each; the ratio is the median of
@@ -13,7 +13,10 @@ local links = require "spec.bench.links"
 local relay = require "spec.support.relay"
 local support = require "spec.support"
 
-local SHORT = arg[1] == "short"
+local chosen, SHORT = {}, false
+for _, word in ipairs(arg) do
+  if word == "short" then SHORT = true else chosen[word] = true end
+end
 local SIZE = (SHORT and 256 or 1024) * 1048576
 local PART = 64 * 1048576
 local SMALL, SMALL_COUNT = 65536, SHORT and 1000 or 10000
@@ -229,6 +232,11 @@ local function curl_cases()
   add("HTTPS: peak memory, 4 connections", r.ours.rss, 24, "MiB", "(limit)", r.ours.rss / 24, 1)
   local huge = ours(sink.https, { part = SIZE })()
   add("HTTPS: peak memory, one part of the whole file", huge.rss, 24, "MiB", "(limit)", huge.rss / 24, 1)
+  sink.stop()
+end
+
+local function small_cases()
+  local sink = assert(start_sink { "--drop" })
   local pieces = {}
   for i = 0, SMALL_COUNT - 1 do pieces[#pieces + 1] = ("%s/pieces/p%05d"):format(dir, i) end
   compare(("HTTP, %d parts of 64 KiB"):format(SMALL_COUNT), SHORT and 3 or 5,
@@ -343,12 +351,10 @@ end
 
 local ok, why = xpcall(function()
   prepare()
-  verify()
-  curl_cases()
-  thread_cases()
-  aws_cases()
-  other_cases()
-  link_cases()
+  for _, step in ipairs { { "verify", verify }, { "curl", curl_cases }, { "small", small_cases },
+    { "threads", thread_cases }, { "aws", aws_cases }, { "others", other_cases }, { "links", link_cases } } do
+    if not next(chosen) or chosen[step[1]] then step[2]() end
+  end
 end, debug.traceback)
 support.cleanup()
 if not ok then error(why, 0) end
