@@ -59,8 +59,6 @@ local function prepare()
       sh(make)
     end
   end
-  -- All written in the same pieces: the page cache keeps them as it got them,
-  -- and reading many small ones takes longer.
   want("file", SIZE, ("dd if=/dev/urandom of=%s/file bs=1M count=%d status=none"):format(dir, SIZE // 1048576))
   for i = 0, 3 do
     want("quarter" .. i, SIZE // 4, ("dd if=%s/file of=%s/quarter%d bs=1M skip=%d count=%d status=none"):format(dir,
@@ -118,10 +116,11 @@ local lua_env = ("LUA_PATH='%s/lua/?.lua;%s/lua/?/init.lua;;' LUA_CPATH='%s/buil
 
 local function ours(base, options)
   options = options or {}
-  local command = ("luajit %s/spec/bench/upload.lua %s/bench/k %s/%s %d %d %d %d %d %s"):format(support.root, base, dir,
-    options.file or "file", options.part or PART, options.connections or 4, options.threads or 1,
+  local files = options.files or { dir .. "/" .. (options.file or "file") }
+  local command = ("luajit %s/spec/bench/upload.lua %s/bench/k %s %d %d %d %d %d %s"):format(support.root, base,
+    table.concat(files, ","), options.part or PART, options.connections or 4, options.threads or 1,
     options.buffer or 0, options.checksum == false and 0 or 1, ca)
-  return function() return measure(dir .. "/" .. (options.file or "file"), command, lua_env, options.free) end
+  return function() return measure(table.concat(files, " "), command, lua_env, options.free) end
 end
 
 local function curl_parallel(base, names, connections)
@@ -224,10 +223,12 @@ local function curl_cases()
   local sink = assert(start_sink { "--drop" })
   local quarters = {}
   for i = 0, 3 do quarters[#quarters + 1] = dir .. "/quarter" .. i end
-  local r = compare("HTTP, 64 MiB parts", PAIRS, ours(sink.http), curl_parallel(sink.http, quarters, 4),
+  -- curl sends whole files only. Ours sends the parts of the same ones: how a
+  -- file lies in the page cache makes more of a difference than the client.
+  local r = compare("HTTP, 64 MiB parts", PAIRS, ours(sink.http, { files = quarters }), curl_parallel(sink.http, quarters, 4),
     "curl --parallel", 0.75, 1)
   add("HTTP: peak memory, 4 connections", r.ours.rss, 24, "MiB", "(limit)", r.ours.rss / 24, 1)
-  r = compare("HTTPS, 64 MiB parts", PAIRS, ours(sink.https), curl_parallel(sink.https, quarters, 4),
+  r = compare("HTTPS, 64 MiB parts", PAIRS, ours(sink.https, { files = quarters }), curl_parallel(sink.https, quarters, 4),
     "curl --parallel", 0.95, 1)
   add("HTTPS: peak memory, 4 connections", r.ours.rss, 24, "MiB", "(limit)", r.ours.rss / 24, 1)
   local huge = ours(sink.https, { part = SIZE })()
