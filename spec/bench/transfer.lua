@@ -225,11 +225,11 @@ local function curl_cases()
   for i = 0, 3 do quarters[#quarters + 1] = dir .. "/quarter" .. i end
   -- curl sends whole files only. Ours sends the parts of the same ones: how a
   -- file lies in the page cache makes more of a difference than the client.
-  local r = compare("HTTP, 64 MiB parts", PAIRS, ours(sink.http, { files = quarters }), curl_parallel(sink.http, quarters, 4),
-    "curl --parallel", 0.75, 1)
+  local r = compare("HTTP, 64 MiB parts", PAIRS, ours(sink.http, { files = quarters }),
+    curl_parallel(sink.http, quarters, 4), "curl --parallel", 0.75, 1)
   add("HTTP: peak memory, 4 connections", r.ours.rss, 24, "MiB", "(limit)", r.ours.rss / 24, 1)
-  r = compare("HTTPS, 64 MiB parts", PAIRS, ours(sink.https, { files = quarters }), curl_parallel(sink.https, quarters, 4),
-    "curl --parallel", 0.95, 1)
+  r = compare("HTTPS, 64 MiB parts", PAIRS, ours(sink.https, { files = quarters }),
+    curl_parallel(sink.https, quarters, 4), "curl --parallel", 0.95, 1)
   add("HTTPS: peak memory, 4 connections", r.ours.rss, 24, "MiB", "(limit)", r.ours.rss / 24, 1)
   local huge = ours(sink.https, { part = SIZE })()
   add("HTTPS: peak memory, one part of the whole file", huge.rss, 24, "MiB", "(limit)", huge.rss / 24, 1)
