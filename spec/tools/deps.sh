@@ -9,11 +9,11 @@ run="build-essential pkg-config lua5.4 liblua5.4-dev luajit2 libluajit2-5.1-dev
   lua-resty-lrucache"
 test="lua-dbi-postgresql postgresql lua-busted lua-check lua-socket clang luarocks sqlite3 curl openssl
   libclang-rt-dev python3 python3-boto3 python3-awscrt awscli rclone s3cmd
-  ceph-mon ceph-osd radosgw ceph-common valgrind procps iproute2"
+  ceph-mon ceph-osd radosgw ceph-common valgrind procps iproute2 wrk"
 if [ "$(uname -m)" = x86_64 ]; then
   test="$test gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 fi
-bench="$test wrk libisal-dev python3-crc32c"
+bench="$test libisal-dev python3-crc32c"
 
 doc="lua-ldoc"
 
