@@ -303,4 +303,18 @@ describe("a crash of the disk store", function()
       return out:gsub("%s", "") == ""
     end, 5))
   end)
+
+  it("keeps what was begun in the second of the start, after it", function()
+    local plain = diskstore.plain()
+    local spooled = plain.store.layout:spool() .. "/0000000042"
+    -- Early in a second: the start and the file after it both fall into it.
+    support.wait_until(function() return core.now() % 1 < 0.3 end, 2, 0.01)
+    local started = core.now()
+    core.sleep(0.1)
+    support.write_file(spooled, "on its way")
+    plain.store:sweep { dead_before = started }
+    assert.equal("on its way", support.read_file(spooled))
+    plain.store:sweep { dead_before = core.now() + 1 }
+    assert.is_nil(support.read_file(spooled))
+  end)
 end)

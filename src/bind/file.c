@@ -21,7 +21,16 @@ static const char *check_path(lua_State *L, int index)
   return path;
 }
 
-/* file_stat(path) -> {size, mtime_ns, inode, type} | nil, err */
+static void set_nanoseconds(lua_State *L, const char *name, int64_t ns)
+{
+  char text[24];
+
+  snprintf(text, sizeof(text), "%" PRId64, ns);
+  lua_pushstring(L, text);
+  lua_setfield(L, -2, name);
+}
+
+/* file_stat(path) -> {size, mtime_ns, ctime_ns, inode, type} | nil, err */
 static int l_file_stat(lua_State *L)
 {
   static const char *const types[] = { "file", "directory", "other" };
@@ -31,12 +40,11 @@ static int l_file_stat(lua_State *L)
 
   if(ls_file_stat(path, &info))
     return lsb_fail_errno(L, "stat", path, errno);
-  lua_createtable(L, 0, 4);
+  lua_createtable(L, 0, 5);
   lsb_push_uint(L, info.size);
   lua_setfield(L, -2, "size");
-  snprintf(text, sizeof(text), "%" PRId64, info.mtime_ns);
-  lua_pushstring(L, text);
-  lua_setfield(L, -2, "mtime_ns");
+  set_nanoseconds(L, "mtime_ns", info.mtime_ns);
+  set_nanoseconds(L, "ctime_ns", info.ctime_ns);
   snprintf(text, sizeof(text), "%" PRIu64 ":%" PRIu64, info.device,
            info.inode);
   lua_pushstring(L, text);

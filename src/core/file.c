@@ -17,6 +17,8 @@ ls_code ls_file_stat(const char *path, ls_file_info *info)
   info->size = (uint64_t)st.st_size;
   info->mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 +
                    st.st_mtim.tv_nsec;
+  info->ctime_ns = (int64_t)st.st_ctim.tv_sec * 1000000000 +
+                   st.st_ctim.tv_nsec;
   info->inode = (uint64_t)st.st_ino;
   info->device = (uint64_t)st.st_dev;
   info->type = S_ISREG(st.st_mode) ? LS_FILE_REGULAR :

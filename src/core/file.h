@@ -15,7 +15,8 @@ typedef enum ls_file_type {
 
 typedef struct ls_file_info {
   uint64_t size;
-  int64_t mtime_ns;
+  int64_t mtime_ns; /* its content */
+  int64_t ctime_ns; /* its content, names or rights */
   uint64_t inode;
   uint64_t device;
   ls_file_type type;

@@ -15,17 +15,21 @@
 -- Room: diskstore.
 -- @module longshore.diskstore.sweep
 local commit = require "longshore.diskstore.commit"
+local core = require "longshore.core"
 local document = require "longshore.diskstore.document"
 local files = require "longshore.diskstore.files"
-local lfs = require "lfs"
 local sessions = require "longshore.diskstore.sessions"
 
 local _M = {}
 
+-- The kernel stamps files with the time of its last tick (10 ms at 100 Hz): what
+-- is younger than a start can look this many seconds older.
+local TICK = 0.05
+
 -- Seconds since a file or its name was last changed; nil where it is gone.
 local function age(path, now)
-  local a = lfs.symlinkattributes(path)
-  return a and now - math.max(a.modification, a.change)
+  local stat = core.file_stat(path)
+  return stat and now - math.max(tonumber(stat.mtime_ns), tonumber(stat.ctime_ns)) / 1e9
 end
 
 -- Whether the visible object of the document's key is this very one.
@@ -81,8 +85,9 @@ function _M.run(store, options)
     for _, name in ipairs(files.list(store.layout.folder .. "/" .. folder) or {}) do
       if left <= 0 then return end
       left = left - 1
-      local old = age(store.layout.folder .. "/" .. folder .. "/" .. name, now)
-      local dead = old and options.dead_before and now - old < options.dead_before
+      local path = store.layout.folder .. "/" .. folder .. "/" .. name
+      local old = age(path, now)
+      local dead = old and options.dead_before and now - old < options.dead_before - TICK
       -- A clock that was set back must not keep it for ever.
       if old and (old >= limit or old < -86400 or dead) then
         fn(name)
