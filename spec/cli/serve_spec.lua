@@ -237,6 +237,7 @@ describe("longshore serve", function()
         { filename = "s" .. size, file_type = "a/b", num_bytes = size }).status
     end
     assert.equal(413, initiate(2000))
+    local processes = #server:nginx_pids("broker")
     -- A request that is on its way: its body comes after the reload.
     local body = json.encode { filename = "late", file_type = "a/b", num_bytes = 10 }
     local late = assert(socket.connect("127.0.0.1", server.port))
@@ -249,6 +250,8 @@ describe("longshore serve", function()
     late:send(body:sub(6))
     assert.equal(200, (http.read(late, "POST") or {}).status)
     late:close()
+    -- Both generations accept until nginx has told the old one to end.
+    assert.truthy(support.wait_until(function() return #server:nginx_pids("broker") == processes end, 20, 0.1))
     -- A mistake changes nothing, and is said.
     write("'much'")
     server.process:kill("sighup")
