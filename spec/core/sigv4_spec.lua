@@ -305,7 +305,8 @@ describe("longshore.core SigV4", function()
       local list = { { number = 1, length = 10 }, { number = 2, length = 100 }, { number = 3, length = 1000 } }
       check(run_of {
         parts = list, scheme = "http", query = { a = "1", ["p"] = "x y", zz = { "2", "1" }, ["X-Zebra"] = true },
-        headers = { ["content-type"] = "a  b", ["x-amz-meta-n"] = { "1", "2" }, zeta = "", abc = "1" },
+        headers = { ["content-type"] = "a  b", ["x-amz-meta-n"] = { "1", "2" }, zeta = "", abc = "1",
+          ["x-amz-content-sha256"] = EMPTY },
       }, list)
       -- Short enough that nothing common fills a block, or exactly one.
       for n = 1, 130 do
@@ -411,6 +412,24 @@ describe("longshore.core SigV4", function()
       assert.equal("https://[::1]:9000/b/k", presign { host = "[::1]:9000" }:match("^[^?]+"))
     end)
 
+    it("signs the payload's hash that a header or a parameter gives", function()
+      local hash = core.hex(core.sha256("hello"))
+      local function verify(fields, sent)
+        local url = assert(presign(fields))
+        local headers = { host = "h", ["x-amz-content-sha256"] = sent }
+        local request = { method = "GET", target = url:match("^https://h(.*)"), headers = headers }
+        return core.sigv4_verify(request, { secret_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", now = TIME }), url
+      end
+      local ok, url = verify({ headers = { ["X-Amz-Content-Sha256"] = hash } }, hash)
+      assert.is_true(ok)
+      assert.is_truthy(url:find("SignedHeaders=host%3Bx-amz-content-sha256&", 1, true))
+      assert.is_nil((verify({ headers = { ["x-amz-content-sha256"] = hash } }, EMPTY)))
+      assert.is_nil((verify({ headers = { ["x-amz-content-sha256"] = hash } }, "UNSIGNED-PAYLOAD")))
+      assert.is_true((verify { query = { ["X-Amz-Content-Sha256"] = hash } }))
+      assert.is_true((verify({ query = { ["X-Amz-Content-Sha256"] = hash } }, hash)))
+      assert.is_nil((verify({ query = { ["X-Amz-Content-Sha256"] = hash } }, EMPTY)))
+    end)
+
     it("takes numbers, lists and true as values", function()
       local url = presign { query = { n = 5368709120, l = { "b", "a" }, t = true } }
       assert.is_truthy(url:find("&l=a&l=b&n=5368709120&t=&X%-Amz%-Signature="))
@@ -442,6 +461,10 @@ describe("longshore.core SigV4", function()
         { headers = { ["x\n"] = "1" } }, { headers = { [""] = "1" } }, { headers = { x = "a\r\nb" } },
         { headers = { x = "a\0b" } }, { headers = { host = "h" } }, { headers = { Authorization = "x" } },
         { query = { ["X-Amz-Signature"] = "1" } }, { query = { ["X-Amz-Expires"] = "1" } }, { method = "" },
+        { headers = { ["x-amz-content-sha256"] = "" } }, { headers = { ["x-amz-content-sha256"] = "a b" } },
+        { headers = { ["x-amz-content-sha256"] = { EMPTY, EMPTY } } },
+        { query = { ["X-Amz-Content-Sha256"] = { EMPTY, EMPTY } } }, { query = { ["X-Amz-Content-Sha256"] = "a/b" } },
+        { query = { ["X-Amz-Content-Sha256"] = EMPTY }, headers = { ["x-amz-content-sha256"] = "UNSIGNED-PAYLOAD" } },
       } do
         local url, err = presign(bad)
         assert.is_nil(url)

@@ -121,6 +121,44 @@ static ls_code begin_target(ls_signer *s, const ls_target *target,
   return code;
 }
 
+/* The only value of a name, if there is any. False: there are several. */
+static bool only_value(const ls_pairs *pairs, ls_str name, ls_str *value)
+{
+  size_t n = ls_pairs_count(pairs), i = ls_pairs_find(pairs, name, 0);
+
+  if(i == n)
+    return true;
+  *value = ls_pairs_value(pairs, i);
+  return ls_pairs_find(pairs, name, i + 1) == n;
+}
+
+/* The last line of a presigned request: what a signed header or a parameter
+ * says of the payload, as verifiers read them; most say nothing. */
+static ls_code write_payload(ls_signer *s)
+{
+  ls_str header = { NULL, 0 }, parameter = { NULL, 0 }, hash;
+  bool once = only_value(&s->headers, LS_LIT("x-amz-content-sha256"),
+                         &header);
+  size_t i;
+
+  once = only_value(&s->query, LS_LIT("X-Amz-Content-Sha256"), &parameter) &&
+    once;
+  hash = parameter.p ? parameter : header;
+  if(!once || (parameter.p && header.p && !ls_str_eq(parameter, header)))
+    return ls_signer_refuse(s, "x-amz-content-sha256: one value expected");
+  if(!hash.p)
+    hash = LS_LIT(UNSIGNED);
+  for(i = 0; i < hash.n; i++) {
+    if(!ls_is_alnum(hash.p[i]) && hash.p[i] != '-')
+      break;
+  }
+  if(!hash.n || i < hash.n)
+    return ls_signer_refuse(s, "x-amz-content-sha256: hexadecimal digits or "
+                               UNSIGNED " expected");
+  ls_buf_str(&s->canonical, hash);
+  return ls_buf_code(&s->canonical);
+}
+
 static void sign_canonical(ls_signer *s, char signature[LS_SIGNATURE_SIZE])
 {
   unsigned char digest[LS_SHA256_SIZE];
@@ -218,10 +256,7 @@ ls_code ls_signer_prepare(ls_signer *s, const ls_target *target,
                  s->credentials.session_token);
   ls_query_add(query, LS_LIT("X-Amz-SignedHeaders"), ls_buf_view(&s->names));
   code = write_canonical(s, target);
-  if(code)
-    return code;
-  ls_buf_lit(&s->canonical, UNSIGNED);
-  return ls_buf_code(&s->canonical);
+  return code ? code : write_payload(s);
 }
 
 void ls_signer_origin(const ls_signer *s, const ls_target *target, ls_buf *to)

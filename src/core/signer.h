@@ -66,8 +66,9 @@ LS_MUST_CHECK ls_code ls_signer_sign(ls_signer *s, const ls_target *target,
 #define LS_EXPIRES_MAX 604800
 
 /* A URL that is good for `expires` seconds, 1 to LS_EXPIRES_MAX. The signature
- * is its last parameter; the payload is not signed. The text is valid until
- * the signer's next call. */
+ * is its last parameter; the payload is not signed, unless a header
+ * x-amz-content-sha256 or a parameter X-Amz-Content-Sha256 was added. The text
+ * is valid until the signer's next call. */
 LS_MUST_CHECK ls_code ls_signer_presign(ls_signer *s, const ls_target *target,
                                         uint64_t time, uint64_t expires,
                                         ls_str *url);

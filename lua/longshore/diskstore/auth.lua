@@ -75,8 +75,8 @@ end
 local function payload_of(request, parsed)
   local hash = request.headers["x-amz-content-sha256"]
   if type(hash) == "table" then return fault.fail("InvalidArgument", "x-amz-content-sha256 is given twice.") end
+  if parsed.form == "query" then hash = parsed.payload_hash end -- a URL may carry it as well
   if not hash then
-    if parsed.form == "query" then return "UNSIGNED-PAYLOAD" end
     return fault.fail("MissingSecurityHeader", "The header x-amz-content-sha256 is missing.",
       { { "MissingHeaderName", "x-amz-content-sha256" } })
   end
