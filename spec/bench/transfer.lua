@@ -8,9 +8,9 @@
 -- the pairs' ratios. Client and sink are held to a core of their own, except
 -- where threads are compared. Before anything is timed a verifying run has the
 -- sink hash every byte. Results: a table, and build/bench/transfer.json.
-local cjson = require "cjson"
 local links = require "spec.bench.links"
 local relay = require "spec.support.relay"
+local report = require "spec.bench.report"
 local support = require "spec.support"
 
 local chosen, SHORT = {}, false
@@ -23,7 +23,7 @@ local SMALL, SMALL_COUNT = 65536, SHORT and 1000 or 10000
 local PAIRS = SHORT and 3 or 7
 
 local dir = os.getenv "BENCH_DIR" or support.root .. "/build/bench/data"
-local rows = {}
+local results = report.new("transfer")
 
 local function sh(command)
   local code, out = support.run(command)
@@ -33,21 +33,17 @@ end
 
 local function has(program) return (support.run("command -v " .. program)) == 0 end
 
+local median = report.median
+
 local function note(...) io.stderr:write(string.format(...), "\n") end
 
-local function median(list)
-  table.sort(list)
-  local n = #list
-  return n % 2 == 1 and list[(n + 1) / 2] or (list[n / 2] + list[n / 2 + 1]) / 2
-end
-
-local function add(case, ours, peer, unit, peer_name, ratio, goal, more)
+-- Less is better in every row here.
+local function add(case, ours, peer, unit, peer_name, ratio, goal)
   local row = { case = case, ours = ours, peer = peer, unit = unit, peer_name = peer_name, ratio = ratio, goal = goal,
-    met = ratio <= goal }
-  for k, v in pairs(more or {}) do row[k] = v end
-  rows[#rows + 1] = row
-  note("%-46s %9.3f  %9.3f %-6s %-22s %6.2f  goal %.2f  %s", case, ours, peer, unit, peer_name, ratio, goal,
-    row.met and "met" or "NOT MET")
+    less = true }
+  results.row(row)
+  note("%-46s %11s %11s  %-30s %6.2f  goal %.2f  %s", case, report.value(ours, unit), report.value(peer, unit),
+    peer_name, ratio, goal, row.met and "met" or "NOT MET")
 end
 
 -- --- files ---
@@ -165,11 +161,10 @@ local function compare(case, pairs_count, one, other, peer_name, goal, cpu_goal)
   one()
   other()
   local r = pairs_of(pairs_count, one, other)
-  add(case .. ": wall", r.ours.wall, r.peer.wall, "s", peer_name, r.wall, goal, { pairs = pairs_count })
+  add(case .. ": wall", r.ours.wall, r.peer.wall, "s", peer_name, r.wall, goal)
   local gib = SIZE / 2 ^ 30
   if cpu_goal then
-    add(case .. ": CPU", r.ours.cpu / gib, r.peer.cpu / gib, "s/GiB", peer_name, r.cpu, cpu_goal,
-      { pairs = pairs_count })
+    add(case .. ": CPU", r.ours.cpu / gib, r.peer.cpu / gib, "s/GiB", peer_name, r.cpu, cpu_goal)
   end
   return r
 end
@@ -360,10 +355,4 @@ end, debug.traceback)
 support.cleanup()
 if not ok then error(why, 0) end
 
-sh("mkdir -p " .. support.root .. "/build/bench")
-support.write_file(support.root .. "/build/bench/transfer.json", cjson.encode(rows) .. "\n")
-print(("%-46s %10s %10s %-6s %-30s %6s %6s"):format("case", "ours", "peer", "unit", "peer", "ratio", "goal"))
-for _, row in ipairs(rows) do
-  print(("%-46s %10.3f %10.3f %-6s %-30s %6.2f %6.2f %s"):format(row.case, row.ours, row.peer, row.unit, row.peer_name,
-    row.ratio, row.goal, row.met and "met" or "NOT MET"))
-end
+results.finish()
