@@ -55,12 +55,12 @@ describe("the outbox", function()
     assert.equal(1, told)
     assert.equal(1, pending())
     assert.equal(0, w.broker:janitor().told)
-    w.clock.advance(10)
+    w.clock.advance(2)
     assert.equal(1, w.broker:janitor().errors)
     assert.equal(2, told)
-    w.clock.advance(19)
+    w.clock.advance(3)
     w.broker:janitor()
-    assert.equal(2, told) -- 20 seconds now
+    assert.equal(2, told) -- 4 seconds now
     w.clock.advance(1)
     fail = false
     assert.equal(1, w.broker:janitor().told)
@@ -123,7 +123,7 @@ describe("the outbox", function()
         end }
     end
 
-    it("are signed, carry the facts, and are sent by the janitor", function()
+    it("are signed, carry the facts, and are sent by the janitor or a timer", function()
       world()
       local file = complete()
       assert.equal(0, #requests) -- nobody waits for them
@@ -187,7 +187,46 @@ describe("the outbox", function()
       for _, request in ipairs(requests) do
         if request.url:find("a.example", 1, true) then tried = tried + 1 end
       end
-      assert.equal(3, tried)
+      assert.equal(1, tried) -- it would take as long each time
+      -- It is asked again soon, later each time, and gets all of it when it is back.
+      w.clock.advance(2)
+      w.broker:janitor()
+      assert.equal(0, w.broker:janitor().told)
+      w.broker.transport = transport
+      w.clock.advance(61)
+      assert.equal(6, w.broker:janitor().told)
+      assert.equal(0, pending())
+    end)
+
+    it("that refuse are asked three times in a round, and told of to nobody else", function()
+      world { { name = "a", url = "https://a.example/", secret = SECRET }, { name = "b", url = "https://b.example/",
+        secret = SECRET } }
+      answer = { status = 500, headers = {}, body = "" }
+      for i = 1, 6 do assert(w.broker:abort(ANN, assert(w:initiate(BODY, { filename = "f" .. i })).id)) end
+      local report = assert(w.broker:deliver_due { target = "webhook:a" })
+      assert.equal(3, report.failed)
+      assert.equal(3, #requests)
+      for _, request in ipairs(requests) do assert.equal("https://a.example/", request.url) end
+      assert.equal(0, assert(w.broker:deliver_due { target = "webhook:a" }).failed)
+    end)
+
+    it("are told in rounds, each of some seconds", function()
+      world()
+      local transport = w.broker.transport
+      w.broker.transport = function(request)
+        w.clock.advance(2)
+        return transport(request)
+      end
+      for i = 1, 4 do assert(w.broker:abort(ANN, assert(w:initiate(BODY, { filename = "f" .. i })).id)) end
+      local report = assert(w.broker:deliver_due { seconds = 3 })
+      assert.equal(2, report.told)
+      assert.is_true(report.more)
+      report = assert(w.broker:deliver_due { seconds = 60, limit = 1 })
+      assert.equal(1, report.told)
+      assert.is_true(report.more)
+      report = assert(w.broker:deliver_due {})
+      assert.equal(1, report.told)
+      assert.is_false(report.more)
     end)
 
     it("that are configured no more are dropped", function()

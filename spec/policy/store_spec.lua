@@ -116,6 +116,25 @@ local function contract(open)
     assert(store:finish_event("evt_1"))
     assert.same({}, assert(store:due_events(T + 500, 10)))
   end)
+
+  it("puts off what one is to be told, not what others are", function()
+    local list = {}
+    for i, target in ipairs { "webhook:a", "webhook:b", "webhook:a", "webhook:a" } do
+      list[i] = { id = "evt_p" .. i, hook = "after_abort", target = target, payload = "{}", due = T + i, attempts = 0,
+        created_at = T }
+    end
+    assert(store:add_events(list))
+    local function ids(now, target)
+      local found = {}
+      for i, event in ipairs(assert(store:due_events(now, 10, target))) do found[i] = event.id end
+      return found
+    end
+    assert.same({ "evt_p1", "evt_p3", "evt_p4" }, ids(T + 4, "webhook:a"))
+    assert.equal(2, assert(store:postpone_events("webhook:a", T + 3, T + 60)))
+    assert.same({ "evt_p2", "evt_p4" }, ids(T + 59))
+    assert.same({ "evt_p4", "evt_p1", "evt_p3" }, ids(T + 60, "webhook:a"))
+    for i = 1, 4 do assert(store:finish_event("evt_p" .. i)) end
+  end)
 end
 
 describe("policies' store on SQLite", function()

@@ -3,8 +3,8 @@
 -- An event is a row for each who is to be told, written in the transaction of the
 -- change that it tells of, and deleted when it was told. The policy's own after-hooks
 -- run at once, by whoever made the change; webhooks, and whatever failed or was cut
--- off, are the janitor's. What failed is tried again, later each time, up to an
--- hour, for three days.
+-- off, are told by `deliver_due`: a timer of the host's every second, and the janitor.
+-- What failed is tried again, later each time, up to an hour, for three days.
 --
 -- Room: broker.
 -- @module longshore.broker.outbox
@@ -16,9 +16,10 @@ local webhook = require "longshore.policy.webhook"
 local _M = {}
 
 local GIVE_UP = 3 * 86400 -- seconds
-local FIRST_WAIT, LONGEST_WAIT = 10, 3600
-local ROUND = 200         -- events in one round of the janitor
-local PATIENCE = 3        -- failures of one webhook in a round, then it waits for the next
+local FIRST_WAIT, LONGEST_WAIT = 2, 3600
+local ROUND = 200         -- events in one round
+local PATIENCE = 3        -- failures of one listener in a round, then all that it is to be told waits
+local LONGEST_PAUSE = 60
 
 -- Of an actor, what others may know.
 local function view_actor(actor)
@@ -82,6 +83,10 @@ local function tell(self, event)
   return errors.fail("internal", why or "the policy failed")
 end
 
+local function wait_after(attempts)
+  return math.min(LONGEST_WAIT, FIRST_WAIT * 2 ^ math.min(attempts - 1, 11))
+end
+
 -- Tells an event that the caller has claimed.
 local function run(self, event)
   local called, ok, err = pcall(tell, self, event)
@@ -96,8 +101,7 @@ local function run(self, event)
     return nil, err
   end
   self.log("warn", "event not told yet", fields)
-  local wait = math.min(LONGEST_WAIT, FIRST_WAIT * 2 ^ math.min(event.attempts - 1, 10))
-  local put_off, why = self.store:postpone_event(event.id, now + wait, tostring(err))
+  local put_off, why = self.store:postpone_event(event.id, now + wait_after(event.attempts), tostring(err))
   if not put_off then return nil, why end
   return nil, err
 end
@@ -127,26 +131,47 @@ function _M.announce(self, hook, context)
   self:deliver(events)
 end
 
+-- One that does not answer at all is not asked again in this round: each time
+-- would take as long, and the others wait.
+local function is_away(err)
+  return type(err) == "table" and (err.code == "timeout" or err.code == "network" or err.code == "tls")
+end
+
+-- What else a listener that is away would be told waits for a while, so that it is not in the others' way.
+local function pause(self, target, longest)
+  local now = self.clock.now()
+  return self.store:postpone_events(target, now, now + math.min(LONGEST_PAUSE, longest))
+end
+
 --- Tells what is due: webhooks, and what could not be told before.
--- @tparam[opt] table options `now`, `limit` (200), `dry_run`
--- @treturn table report `told`, `failed` (numbers), `messages`; or nil, err
+-- @tparam[opt] table options `now`, `limit` (200), `dry_run`, `target` (only what is for this one), `seconds` (after
+-- them no other one is begun)
+-- @treturn table report `told`, `failed` (numbers), `messages`, `more` (there may be more that is due); or nil, err
 function _M.deliver_due(self, options)
   options = options or {}
-  local report, failures = { told = 0, failed = 0, messages = {} }, {}
-  local rows, err = self.store:due_events(options.now or self.clock.now(), options.limit or ROUND)
+  local limit, began = options.limit or ROUND, self.clock.now()
+  local report, failures, longest = { told = 0, failed = 0, messages = {} }, {}, {}
+  local rows, err = self.store:due_events(options.now or began, limit, options.target)
   if not rows then return nil, err end
+  report.more = #rows == limit and not options.dry_run
   for _, event in ipairs(rows) do
+    local target = event.target
     if options.dry_run then
       report.told = report.told + 1
-    elseif (failures[event.target] or 0) < PATIENCE
+    elseif options.seconds and self.clock.now() - began >= options.seconds then
+      report.more = true
+      break
+    elseif (failures[target] or 0) < PATIENCE
       and self.store:claim_event(event, self.clock.now() + self.event_lease) then
       event.attempts = event.attempts + 1
       local ok, why = run(self, event)
       if ok then
         report.told = report.told + 1
       else
-        report.failed, failures[event.target] = report.failed + 1, (failures[event.target] or 0) + 1
+        report.failed, failures[target] = report.failed + 1, is_away(why) and PATIENCE or (failures[target] or 0) + 1
+        longest[target] = math.max(longest[target] or 0, wait_after(event.attempts))
         report.messages[#report.messages + 1] = ("%s: %s"):format(event.id, errors.redact(tostring(why)))
+        if failures[target] >= PATIENCE then pause(self, target, longest[target]) end
       end
     end
   end

@@ -146,6 +146,7 @@ _M.rules = { kind = "table", fields = {
     queue_seconds = seconds(30, 3600),
     max_body = size(8 * MiB, 256 * MiB),
     janitor_seconds = { kind = "integer", default = 300, min = 0, max = 86400 },
+    outbox_seconds = { kind = "integer", default = 1, min = 0, max = 3600 },
     metrics_allow = { kind = "list", default = { "127.0.0.1", "::1" }, each = { kind = "string", check = network } },
     rate = { kind = "table", optional = true, fields = {                      -- of each token
       requests = { kind = "integer", required = true, min = 1, max = 1000000000 },

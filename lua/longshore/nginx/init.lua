@@ -36,12 +36,13 @@ local requests = require "longshore.http.request"
 local router = require "longshore.http.router"
 local service = require "longshore.service"
 local pools = require "longshore.nginx.pools"
+local turns = require "longshore.nginx.turns"
 
 local _M = {}
 
 local WORKER = "longshore.nginx.worker"
--- Seconds between looks at the database; how long one may take; looks between counts of what it holds.
-local WATCH, STALE, COUNT = 5, 20, 6
+-- How old the last look at the database may be (seconds).
+local STALE = 20
 
 local state
 
@@ -354,64 +355,13 @@ function _M.metrics()
     headers = { ["content-type"] = "text/plain; version=0.0.4; charset=utf-8" } }, ngx.req.get_method() == "HEAD")
 end
 
--- One turn of something that repeats itself and must not overtake itself.
-local function guarded(name, fn)
-  local running = false
-  return function(premature, ...)
-    if premature or running then return end
-    running = true
-    local ok, err = pcall(fn, ...)
-    running = false
-    if not ok then ngx.log(ngx.ERR, name, ": ", errors.redact(tostring(err))) end
-  end
-end
-
-local janitor_turn = guarded("janitor", function(self)
-  run(self, "janitor", "janitor", self.path)
-end)
-
-local looks = 0
-local watch_turn = guarded("watch", function(self)
-  looks = looks + 1
-  local found, err = run(self, "watch", "watch", self.path, looks % COUNT == 1)
-  local dict = ngx.shared[blocks.dictionary]
-  local why = not found and tostring(err) or not found.ready and found.why or ""
-  dict:set("ready", why)
-  dict:set("ready_at", ngx.now())
-  metrics.set("longshore_ready", "", why == "" and 1 or 0)
-  for family, label in pairs { uploads = "state", cleanups = "kind", events = "target" } do
-    for name, count in pairs(found and found[family] or {}) do
-      metrics.set("longshore_" .. family, metrics.labels { label, name }, count)
-    end
-  end
-end)
-
--- How many calls run and wait in this nginx worker.
-local function measure(premature, self)
-  if premature then return end
-  for kind, one in pairs(self.gates) do
-    for _, what in ipairs { "running", "waiting" } do
-      metrics.set("longshore_calls", metrics.labels { "pool", kind, "worker", ngx.worker.id(), "state", what },
-        one[what])
-    end
-  end
-end
-
---- Starts what runs by itself: the janitor and the watch, in one of the workers.
--- Call it in init_worker_by_lua.
+--- Starts what runs by itself (see longshore.nginx.turns). Call it in init_worker_by_lua.
 function _M.start()
   if not state then return end
   state.started = true
-  if state.inline then return end
-  open_gates(state)
+  if not state.inline then open_gates(state) end
   if not ngx.shared[blocks.dictionary] then return end
-  assert(ngx.timer.every(1, measure, state))
-  if ngx.worker.id() ~= 0 then return end
-  assert(ngx.timer.at(0, watch_turn, state))
-  assert(ngx.timer.every(WATCH, watch_turn, state))
-  if state.broker.janitor_seconds > 0 then
-    assert(ngx.timer.every(state.broker.janitor_seconds, janitor_turn, state))
-  end
+  turns.start(state, { run = run, log_line = log_line })
 end
 
 return _M

@@ -12,8 +12,9 @@
 --
 -- Both must say `nonblocking = true`: one that blocks would hold up every request
 -- of the nginx worker. `request` is a transport (see longshore.http.transport),
--- the store has the operations of `longshore.store`. There is no janitor here: run
--- `longshore janitor` from a timer of the system, or your own.
+-- the store has the operations of `longshore.store`. Events are told from a timer of
+-- the first nginx worker. There is no janitor here: run `longshore janitor` from a timer
+-- of the system, or your own.
 --
 -- Room: nginx.
 -- @module longshore.nginx.inline
@@ -76,6 +77,18 @@ function _M.call(state, name, actor, log_line, ...)
   local app, err = app_for(state, log_line)
   if not app then return nil, err end
   return calls.run(app.broker, name, actor, { n = select("#", ...), ... })
+end
+
+--- Tells the events that are due, in this coroutine.
+-- @tparam table state of `longshore.nginx`
+-- @tparam string target
+-- @tparam function log_line
+-- @treturn table|nil report of `broker:deliver_due`
+-- @treturn table err
+function _M.deliver(state, target, log_line)
+  local app, err = app_for(state, log_line)
+  if not app then return nil, err end
+  return app.broker:deliver_due { target = target, seconds = 5 }
 end
 
 --- What can be said of a request before its body has been read.

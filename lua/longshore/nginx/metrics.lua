@@ -32,6 +32,7 @@ local families = {
   { "longshore_uploads", "gauge", "Uploads in the database, by state." },
   { "longshore_cleanups", "gauge", "Cleanups that wait to be done, by kind." },
   { "longshore_events", "gauge", "After-hooks that wait to be delivered, by target." },
+  { "longshore_deliveries_total", "counter", "Deliveries of after-hooks that were due, by outcome." },
   { "longshore_uploaded_bytes_total", "counter", "Bytes of files that were completed, by service." },
   { "longshore_ready", "gauge", "1 while the database answers." },
   { "longshore_janitor_total", "counter", "What the janitor did." },
@@ -84,6 +85,24 @@ local function keys_of(name, labels)
     made[id] = keys
   end
   return keys
+end
+
+--- Sets a family of gauges that differ in one label; those that have no value any more are gone.
+-- @tparam string name
+-- @tparam string label
+-- @tparam table values of the label to numbers
+function _M.replace(name, label, values)
+  local dict, head = dictionary(), name .. "{"
+  if not dict then return end
+  local kept = {}
+  for value, number in pairs(values) do
+    local key = head .. _M.labels { label, value } .. "}"
+    kept[key] = true
+    dict:set(key, number)
+  end
+  for _, key in ipairs(dict:get_keys(0)) do
+    if key:sub(1, #head) == head and not kept[key] then dict:delete(key) end
+  end
 end
 
 --- Adds an observation to a histogram.

@@ -156,6 +156,28 @@ function _M.janitor(path)
   return report or false, lines
 end
 
+--- Tells one listener what is due: a webhook, or the policy what could not be told before.
+-- @tparam string path
+-- @tparam string target
+-- @treturn table `more`: whether to call again at once; or false
+-- @treturn table list of log lines
+function _M.deliver(path, target)
+  lines, request_id = {}, nil
+  local app, err = app_for(path)
+  local report
+  if app then report, err = app.broker:deliver_due { target = target, seconds = 5 } end
+  if not report then
+    log("error", "outbox: " .. tostring(errors.from(err)))
+    return false, lines
+  end
+  for _, name in ipairs { "told", "failed" } do
+    if report[name] > 0 then
+      metrics.count("longshore_deliveries_total", metrics.labels { "outcome", name }, report[name])
+    end
+  end
+  return { more = report.more }, lines
+end
+
 -- A token that nobody has: asking for it asks the database.
 local NOBODY = "tok_aaaaaaaaaaaaaaaa"
 

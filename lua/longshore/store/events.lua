@@ -25,9 +25,12 @@ function _M.add_events(self, list)
   end)
 end
 
-function _M.due_events(self, now, limit)
-  local answer, err = self.db:query(("SELECT %s FROM events WHERE due <= ?i ORDER BY due, id LIMIT ?i")
-    :format(events.all), ms(now), limit)
+function _M.due_events(self, now, limit, target)
+  local which, given = "", { ms(now) }
+  if target then which, given[2] = " AND target = ?", target end
+  given[#given + 1] = limit
+  local answer, err = self.db:query(("SELECT %s FROM events WHERE due <= ?i%s ORDER BY due, id LIMIT ?i")
+    :format(events.all, which), unpack(given))
   if not answer then return nil, err end
   return events:rows(answer)
 end
@@ -43,6 +46,10 @@ function _M.postpone_event(self, id, due, why)
   local n, err = self.db:exec("UPDATE events SET due = ?i, error = ? WHERE id = ?", ms(due), why, id)
   if not n then return nil, err end
   return true
+end
+
+function _M.postpone_events(self, target, before, due)
+  return self.db:exec("UPDATE events SET due = ?i WHERE target = ? AND due <= ?i", ms(due), target, ms(before))
 end
 
 function _M.finish_event(self, id)

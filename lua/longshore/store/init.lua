@@ -77,8 +77,9 @@
 -- **Events**: the outbox, written together with the change that they tell of.
 --
 -- * `add_events(events) -> true`
--- * `due_events(now, limit) -> rows`, `claim_event(event, lease) -> bool`,
+-- * `due_events(now, limit[, target]) -> rows`, `claim_event(event, lease) -> bool`,
 --   `postpone_event(id, due, why) -> true`, `finish_event(id) -> true`,
+--   `postpone_events(target, before, due) -> count`: all of a target that were due `before`,
 --   `count_events() -> {target=count}`
 --
 -- **Rates**

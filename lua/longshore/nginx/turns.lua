@@ -1,0 +1,102 @@
+--- What runs by itself beside the requests: the janitor, the delivery of events,
+-- the watch over the database, and the gauges.
+--
+-- One nginx worker has the turns (the first; nginx starts it anew when it dies, and
+-- a reload has a new one), each in a thread pool of its own, so that neither waits
+-- for another or for the requests. Whatever several brokers on one database do
+-- at once is claimed there, by one of them.
+--
+-- Room: nginx.
+-- @module longshore.nginx.turns
+local blocks = require "longshore.nginx.blocks"
+local errors = require "longshore.errors"
+local inline = require "longshore.nginx.inline"
+local metrics = require "longshore.nginx.metrics"
+
+local _M = {}
+
+-- Seconds between looks at the database; looks between counts of what it holds.
+local WATCH, COUNT = 5, 6
+
+-- A turn that must not overtake itself.
+local function guarded(name, fn)
+  local running = false
+  return function(premature, ...)
+    if premature or running then return end
+    running = true
+    local ok, err = pcall(fn, ...)
+    running = false
+    if not ok then ngx.log(ngx.ERR, name, ": ", errors.redact(tostring(err))) end
+  end
+end
+
+local janitor_turn = guarded("janitor", function(state, how)
+  how.run(state, "janitor", "janitor", state.path)
+end)
+
+-- Tells one listener what is due, for as long as there is more of it.
+local function outbox_turn(target)
+  return guarded("outbox", function(state, how)
+    local report
+    repeat
+      if state.inline then
+        report = inline.deliver(state, target, how.log_line)
+      else
+        report = how.run(state, "outbox", "deliver", state.path, target)
+      end
+    until not report or not report.more or ngx.worker.exiting()
+  end)
+end
+
+local looks = 0
+local watch_turn = guarded("watch", function(state, how)
+  looks = looks + 1
+  local found, err = how.run(state, "watch", "watch", state.path, looks % COUNT == 1)
+  local dict = ngx.shared[blocks.dictionary]
+  local why = not found and tostring(err) or not found.ready and found.why or ""
+  dict:set("ready", why)
+  dict:set("ready_at", ngx.now())
+  metrics.set("longshore_ready", "", why == "" and 1 or 0)
+  for family, label in pairs { uploads = "state", cleanups = "kind", events = "target" } do
+    if found and found[family] then metrics.replace("longshore_" .. family, label, found[family]) end
+  end
+end)
+
+-- How many calls run and wait in this nginx worker.
+local function measure(premature, state)
+  if premature then return end
+  for kind, one in pairs(state.gates) do
+    for _, what in ipairs { "running", "waiting" } do
+      metrics.set("longshore_calls", metrics.labels { "pool", kind, "worker", ngx.worker.id(), "state", what },
+        one[what])
+    end
+  end
+end
+
+-- Whom events are for, as they are called in the outbox.
+local function listeners(policy)
+  local targets = {}
+  if policy.file then targets[1] = "policy" end
+  for _, webhook in ipairs(policy.webhooks or {}) do targets[#targets + 1] = "webhook:" .. webhook.name end
+  return targets
+end
+
+--- Starts the timers of this nginx worker.
+-- @tparam table state of `longshore.nginx`
+-- @tparam table how `run(state, pool, name, ...)` in a thread, `log_line`
+function _M.start(state, how)
+  local function every(seconds, turn)
+    if seconds > 0 then assert(ngx.timer.every(seconds, turn, state, how)) end
+  end
+  if not state.inline then every(1, measure) end
+  if ngx.worker.id() ~= 0 then return end
+  for _, target in ipairs(listeners(state.config.policy)) do
+    every(state.broker.outbox_seconds, outbox_turn(target))
+  end
+  if state.inline then return end
+  assert(ngx.timer.at(0, watch_turn, state, how))
+  every(WATCH, watch_turn)
+  every(state.broker.janitor_seconds, janitor_turn)
+end
+
+return _M
