@@ -96,7 +96,7 @@
 -- **Datasets** and their jobs: see `longshore.store.datasets`. **Managed files**, their
 -- keys and URLs: `longshore.store.managed`. **Catalogs**: `longshore.store.catalogs`.
 --
--- **Records** and their deliveries: see `longshore.store.records`.
+-- **Records** and their deliveries: see `longshore.store.records` and `longshore.store.deliveries`.
 --
 -- **close()**: twice is fine.
 --
@@ -115,7 +115,7 @@ local mt = { __index = methods, __name = "longshore.store" }
 mt.__tostring = function(self) return "store (" .. self.db.dialect.name .. ")" end
 
 for _, room in ipairs { "uploads", "files", "cleanups", "events", "rates", "tokens",
-  "datasets", "records", "managed", "catalogs" } do
+  "datasets", "records", "deliveries", "managed", "catalogs" } do
   for name, operation in pairs(require("longshore.store." .. room)) do
     assert(not methods[name], name)
     methods[name] = operation
