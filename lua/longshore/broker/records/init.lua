@@ -23,6 +23,7 @@
 local access = require "longshore.broker.records.access"
 local complete = require "longshore.broker.records.complete"
 local errors = require "longshore.errors"
+local links = require "longshore.broker.records.links"
 local notice = require "longshore.broker.records.notice"
 local start = require "longshore.broker.records.start"
 
@@ -34,8 +35,8 @@ local SCAN = 10000
 local BATCH = 500
 
 _M.create_record = start.create
-_M.record_link = start.link
-_M.record_parts = start.parts
+_M.record_link = links.link
+_M.record_parts = links.parts
 _M.complete_record = complete.run
 
 --- Records by their references.
