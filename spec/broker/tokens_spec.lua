@@ -102,6 +102,16 @@ describe("tokens", function()
     end
   end)
 
+  it("may have a rate of their own", function()
+    local made = assert(create { rate = { requests = 600, seconds = 60 } })
+    assert.same({ requests = 600, seconds = 60 }, assert(keeper:verify(made.token)).rate)
+    assert.is_nil(assert(keeper:verify(assert(create()).token)).rate)
+    for _, row in ipairs(assert(keeper:list())) do
+      if row.id == made.id then assert.same({ requests = 600, seconds = 60 }, row.rate) end
+      assert.is_nil(row.rate_requests)
+    end
+  end)
+
   it("are listed with their state", function()
     local active, revoked = assert(create { label = "one" }), assert(create())
     local expired = assert(create { expires_in = 1 })
@@ -118,6 +128,8 @@ describe("tokens", function()
       { { tenant = "\255" }, "tenant" }, { { rights = {} }, "rights" }, { { rights = { "fly" } }, "rights" },
       { { rights = "read" }, "rights" }, { { expires_in = 0 }, "expires_in" }, { { expires_in = 1.5 }, "expires_in" },
       { { expires_in = 1e12 }, "expires_in" }, { { label = ("x"):rep(256) }, "label" },
+      { { rate = {} }, "rate" }, { { rate = 5 }, "rate" }, { { rate = { requests = 0, seconds = 1 } }, "rate" },
+      { { rate = { requests = 1.5, seconds = 1 } }, "rate" }, { { rate = { requests = 1, seconds = 86401 } }, "rate" },
     } do
       local made, err = create(case[1])
       assert.is_nil(made)

@@ -41,6 +41,23 @@ describe("longshore token", function()
     assert.truthy(out:find(made.id .. "  active", 1, true))
   end)
 
+  it("takes a rate, and shows it", function()
+    for given, shown in pairs { ["600/1m"] = "600/60s", ["10/s"] = "10/1s", ["5/30"] = "5/30s",
+      ["1/1d"] = "1/86400s" } do
+      local code, out = run("create", "--data", data, "--rate", given, "--json")
+      assert.equal(0, code)
+      local id = json.decode(out).id
+      code, out = run("list", "--data", data)
+      assert.equal(0, code)
+      assert.truthy(out:match(id .. "[^\n]*"):find(" " .. shown, 1, true), out)
+    end
+    for _, wrong in ipairs { "0/1m", "5", "5/", "/1m", "5/0", "5/2d", "x/1m", "5/1x", "9999999999/1m" } do
+      local code, _, err = run("create", "--data", data, "--rate", wrong)
+      assert.equal(2, code)
+      assert.truthy(err:find(wrong, 1, true) and err:find("600/1m", 1, true), err)
+    end
+  end)
+
   it("revokes, and says which it does not know", function()
     local _, out = run("create", "--data", data, "--json")
     local id = json.decode(out).id

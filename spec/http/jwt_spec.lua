@@ -1,5 +1,4 @@
--- JSON web tokens: the signatures are made by the openssl command, so that
--- nothing here verifies what it has signed itself.
+-- JSON web tokens; the signatures are made by the openssl command (spec.support.jwt).
 local clock = require "longshore.clock"
 local config = require "longshore.config"
 local core = require "longshore.core"
@@ -7,76 +6,34 @@ local errors = require "longshore.errors"
 local json = require "longshore.json"
 local jwks = require "longshore.http.jwks"
 local jwt = require "longshore.http.jwt"
+local signing = require "spec.support.jwt"
 local support = require "spec.support"
 
 local NOW = 1700000000
 
 describe("web tokens", function()
-  local dir, time
-
-  local function openssl(arguments)
-    local code, out = support.run(("cd %s && openssl %s"):format(support.quote(dir), arguments))
-    assert.equal(0, code, out)
-    return out
-  end
+  local issuer_keys, dir, time
 
   setup(function()
-    dir = support.tmpdir()
-    openssl "genrsa -out rsa.key 2048"
-    openssl "genrsa -out weak.key 1024"
-    openssl "ecparam -name prime256v1 -genkey -noout -out ec.key"
-    openssl "ecparam -name secp384r1 -genkey -noout -out p384.key"
-    openssl "genpkey -algorithm ed25519 -out ed.key"
-    for _, name in ipairs { "rsa", "weak", "ec", "p384", "ed" } do
-      openssl(("pkey -in %s.key -pubout -out %s.pem"):format(name, name))
-    end
+    issuer_keys = signing.issuer()
+    dir = issuer_keys.folder
   end)
   teardown(support.cleanup)
   before_each(function() time = clock.fixed(NOW) end)
 
-  local function pem(name) return assert(support.read_file(dir .. "/" .. name .. ".pem")) end
+  local SECRET = signing.SECRET
 
-  local SECRET = ("s"):rep(32)
+  local function pem(name) return issuer_keys:pem(name) end
 
-  -- ES256 as JWS has it: two numbers of 32 bytes.
-  local function raw_of(der)
-    local function number(at)
-      local n = der:byte(at + 1)
-      local digits = der:sub(at + 2, at + 1 + n):gsub("^%z+", "")
-      return ("\0"):rep(32 - #digits) .. digits, at + 2 + n
-    end
-    local r, next_at = number(3)
-    return r .. number(next_at)
-  end
+  local function token(...) return issuer_keys:token(...) end
 
-  local signers = {
-    HS256 = function(data, name) return core.hmac_sha256(name or SECRET, data) end,
-    RS256 = function(_, name)
-      openssl(("dgst -sha256 -sign %s.key -out sig data"):format(name or "rsa"))
-      return support.read_file(dir .. "/sig")
-    end,
-    ES256 = function(_, name)
-      openssl(("dgst -sha256 -sign %s.key -out sig data"):format(name or "ec"))
-      return raw_of(support.read_file(dir .. "/sig"))
-    end,
-    EdDSA = function(_, name)
-      openssl(("pkeyutl -sign -rawin -inkey %s.key -in data -out sig"):format(name or "ed"))
-      return support.read_file(dir .. "/sig")
-    end,
-  }
+  local function key_set(names) return issuer_keys:key_set(names) end
 
   local function good(more)
     local claims = { sub = "ann", org = "acme", scope = "openid upload longshore:read", exp = NOW + 300,
       iss = "https://id.example", aud = "longshore" }
     for name, value in pairs(more or {}) do claims[name] = value ~= "none" and value or nil end
     return claims
-  end
-
-  local function token(claims, header, signer, key)
-    header = header or { alg = "HS256" }
-    local data = core.base64url(json.encode(header)) .. "." .. core.base64url(json.encode(claims))
-    support.write_file(dir .. "/data", data)
-    return data .. "." .. core.base64url(signers[signer or header.alg](data, key))
   end
 
   local function check(more)
@@ -236,28 +193,6 @@ describe("web tokens", function()
       assert.equal("invalid", err.code)
     end
   end)
-
-  -- A key set of the keys with these names, as its owner would publish it.
-  local function key_set(names)
-    local keys = {}
-    for i, name in ipairs(names) do
-      local text = openssl(("pkey -pubin -in %s.pem -pubin -noout -text"):format(name))
-      local function number(label)
-        local hex = text:match(label .. ":%s*([%da-f:%s]+)"):gsub("[:%s]", "")
-        return core.unhex((hex:gsub("^00", "")))
-      end
-      if name == "rsa" then
-        keys[i] = { kty = "RSA", n = core.base64url(number "Modulus"), e = "AQAB" }
-      elseif name == "ec" then
-        local point = number "pub"
-        keys[i] = { kty = "EC", crv = "P-256", x = core.base64url(point:sub(2, 33)), y = core.base64url(point:sub(34)) }
-      else
-        keys[i] = { kty = "OKP", crv = "Ed25519", x = core.base64url(number "pub") }
-      end
-      keys[i].kid, keys[i].use = name, "sig"
-    end
-    return json.encode { keys = json.array(keys) }
-  end
 
   -- A transport that counts, with an answer that can be changed.
   local function issuer(text)

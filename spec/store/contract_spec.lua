@@ -527,7 +527,8 @@ local function contract(open)
 
   it("keeps tokens and revokes them for good", function()
     local token = { id = id "tok_", hash = ("ab"):rep(32), user = "ann", organization = "acme", tenant = "default",
-      rights = { "read", "upload" }, label = "ci", created_at = T, expires_at = T + 10 }
+      rights = { "read", "upload" }, label = "ci", created_at = T, expires_at = T + 10,
+      rate_requests = 600, rate_seconds = 60 }
     assert(store:create_token(token))
     assert.same(token, second:token(token.id))
     assert.equal("conflict", select(2, store:create_token(token)).code)

@@ -49,10 +49,25 @@ local function read_rights(rights)
   return list
 end
 
+-- `{ requests =, seconds = }`, checked.
+local function read_rate(rate)
+  local function whole(name, high)
+    local value = type(rate) == "table" and rate[name]
+    if type(value) == "number" and value % 1 == 0 and value >= 1 and value <= high then return value end
+    return check.invalid("rate", ("%s: a whole number from 1 to %d is expected"):format(name, high))
+  end
+  local requests, err = whole("requests", 1000000000)
+  if not requests then return nil, err end
+  local seconds
+  seconds, err = whole("seconds", 86400)
+  if not seconds then return nil, err end
+  return { requests = requests, seconds = seconds }
+end
+
 --- Makes a token. It is shown this once.
 -- @tparam table options `user`, `organization`, `tenant` ("default"), `rights`
 -- (list; default read, upload, delete), `expires_in` seconds (default: never),
--- `label`
+-- `rate` (`{ requests =, seconds = }`, how often it may ask; default: as the broker's configuration says), `label`
 -- @treturn table `token`, `id`, `expires_at`; or nil, err
 function methods:create(options)
   local row = { id = "tok_" .. ids.characters(16) }
@@ -81,12 +96,22 @@ function methods:create(options)
     end
     row.expires_at = row.created_at + seconds
   end
+  if options.rate ~= nil then
+    local rate
+    rate, err = read_rate(options.rate)
+    if not rate then return nil, err end
+    row.rate_requests, row.rate_seconds = rate.requests, rate.seconds
+  end
   local token = "ls_" .. row.id:sub(5) .. "_" .. ids.characters(32)
   row.hash = hash(token)
   local ok
   ok, err = self.store:create_token(row)
   if not ok then return nil, err end
   return { token = token, id = row.id, expires_at = row.expires_at }
+end
+
+local function rate_of(row)
+  return row.rate_requests and { requests = row.rate_requests, seconds = row.rate_seconds } or nil
 end
 
 --- The actor that a token stands for.
@@ -111,19 +136,20 @@ function methods:verify(token)
   for _, name in ipairs(row.rights) do rights[name] = true end
   return {
     user = row.user, organization = row.organization, tenant = row.tenant, rights = rights, via = "token",
-    token_id = row.id,
+    token_id = row.id, rate = rate_of(row),
   }
 end
 
 --- All tokens, without what could be used.
 -- @treturn {table,...} each with `id`, `user`, `organization`, `tenant`, `rights`,
--- `label`, `created_at`, `expires_at`, `revoked_at`, `state` (active, expired, revoked)
+-- `label`, `rate`, `created_at`, `expires_at`, `revoked_at`, `state` (active, expired, revoked)
 function methods:list()
   local rows, err = self.store:tokens()
   if not rows then return nil, err end
   local now = self.clock.now()
   for _, row in ipairs(rows) do
     row.hash = nil
+    row.rate, row.rate_requests, row.rate_seconds = rate_of(row), nil, nil
     row.state = row.revoked_at and "revoked" or row.expires_at and row.expires_at <= now and "expired" or "active"
   end
   return rows

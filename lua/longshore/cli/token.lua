@@ -27,6 +27,17 @@ local function rights(text)
   return list
 end
 
+-- "600/1m" (or 600/m): so many requests in so long.
+local function rate(text)
+  local count, span = text:match("^(%d+)/(%w+)$")
+  local requests = count and common.integer(1, 1000000000)(count)
+  local seconds = span and common.duration(span:find("^%a") and "1" .. span or span)
+  if not requests or not seconds or seconds < 1 or seconds > 86400 then
+    return nil, ("%q is not a rate; write requests/time, for example 600/1m or 10/s (a day at most)"):format(text)
+  end
+  return { requests = requests, seconds = seconds }
+end
+
 --- Adds the options.
 function _M.configure(parser)
   parser:command_target "action"
@@ -41,6 +52,8 @@ keeps a hash.]])
     :description "Some of read,upload,delete,admin (default read,upload,delete)."
   create:option("--expires"):argname("TIME"):convert(common.duration)
     :description "How long it works, for example 12h or 90d (default: until revoked)."
+  create:option("--rate"):argname("N/TIME"):convert(rate)
+    :description "How often it may ask, for example 600/1m (default: as the configuration's broker.rate)."
   create:option("--label"):argname("TEXT"):description "A note to know it by."
   where(parser:command("list"):summary "List tokens, without what makes them work.")
   local revoke = where(parser:command("revoke"):summary "Make tokens useless at once.")
@@ -49,7 +62,7 @@ keeps a hash.]])
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 Examples:
-  longshore token create --user ci --organization acme --rights upload
+  longshore token create --user ci --organization acme --rights upload --rate 600/1m
   longshore token list
   longshore token revoke tok_4kq2v7zj3mxw5hne]]
 end
@@ -76,7 +89,7 @@ local actions = {}
 function actions.create(tokens, args)
   local made, err = tokens:create {
     user = args.user, organization = args.organization, tenant = args.tenant, rights = args.rights,
-    expires_in = args.expires, label = args.label,
+    expires_in = args.expires, rate = args.rate, label = args.label,
   }
   if not made then
     if err.code == "invalid" then common.usage(err.message) end
@@ -99,6 +112,7 @@ local columns = {
   { "RIGHTS", function(row) return table.concat(row.rights, ",") end },
   { "CREATED", function(row) return date(row.created_at) end },
   { "EXPIRES", function(row) return date(row.expires_at) end },
+  { "RATE", function(row) return row.rate and ("%d/%ds"):format(row.rate.requests, row.rate.seconds) or "-" end },
   { "LABEL", function(row) return row.label or "" end },
 }
 

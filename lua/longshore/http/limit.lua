@@ -27,15 +27,18 @@ function _M.memory(clock)
   end
 end
 
---- Makes a limiter.
--- @tparam table options `requests`, `seconds`, `clock`, `add` (a counter like that of `memory`)
+--- Makes a limiter. An actor's own `rate` comes before the one for all.
+-- @tparam table options `rate` (`{ requests =, seconds = }`; default: no limit), `clock`, `add` (a counter like that of
+-- `memory`)
 -- @treturn function allow(actor) -> true | nil, err (rate_limited, with retry_after)
 function _M.new(options)
-  local requests, seconds, clock = options.requests, options.seconds, options.clock
-  assert(type(requests) == "number" and requests >= 1, "requests: a number expected")
-  assert(type(seconds) == "number" and seconds >= 1, "seconds: a number expected")
+  local rate, clock = options.rate, options.clock
+  assert(not rate or rate.requests >= 1 and rate.seconds >= 1, "rate: requests and seconds expected")
   local add = options.add or _M.memory(clock)
   return function(actor)
+    local own = actor.rate or rate
+    if not own then return true end
+    local requests, seconds = own.requests, own.seconds
     local who = actor.token_id or ("%s\n%s\n%s"):format(actor.tenant, actor.organization, actor.user)
     local now = clock.now()
     local window = math.floor(now / seconds)

@@ -38,10 +38,10 @@ local function enter(self)
   return true
 end
 
--- A line that nginx.conf lacks.
-local function lacks(line, where)
+-- A line that nginx.conf lacks; with `wait` seconds, that is only felt when much is asked.
+local function lacks(line, where, wait)
   return errors.fail("unavailable", ("nginx.conf lacks a line: add `%s` to its %s"):format(line, where),
-    { reason = "setup", retryable = false })
+    { reason = "setup", retryable = wait ~= nil, retry_after = wait })
 end
 
 local function collect(self, ok, ...)
@@ -49,7 +49,7 @@ local function collect(self, ok, ...)
   local why = tostring((...))
   if why:find("no available Lua vm", 1, true) then
     -- There are fewer VMs than permits.
-    if self.advice.vms then return lacks(self.advice.vms, "http context") end
+    if self.advice.vms then return lacks(self.advice.vms, "http context", 1) end
     return busy("too many requests are being handled")
   elseif why:find("thread pool", 1, true) and why:find("not found", 1, true) and self.advice.pool then
     return lacks(self.advice.pool, "main context")

@@ -64,12 +64,8 @@ end
 -- @tparam table clock
 -- @treturn table parts of `longshore.service`
 function _M.parts(config, clock)
-  local parts = { observe = observe, cache = _M.cache }
-  local rate = config.broker.rate
-  if rate then
-    parts.limit = limit.new { requests = rate.requests, seconds = rate.seconds, clock = clock, add = add }
-  end
-  return parts
+  return { observe = observe, cache = _M.cache,
+    limit = limit.new { rate = config.broker.rate, clock = clock, add = add } }
 end
 
 return _M

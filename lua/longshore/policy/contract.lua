@@ -132,7 +132,8 @@ _M.hooks = {
   authenticate = {
     sees = { "service", "method", "path", "token", "client" },
     rewrites = { actor = record({ user = text(255), organization = text(255), tenant = text(255), rights = rights,
-      via = text(32), token_id = text(64), client = plain, principal = plain },
+      via = text(32), token_id = text(64), client = plain, principal = plain,
+      rate = record({ requests = whole(1, 1000000000), seconds = whole(1, 86400) }, { "requests", "seconds" }) },
       { "user", "organization", "tenant", "rights" }) },
   },
 

@@ -17,6 +17,7 @@ local body = require "longshore.service.body"
 local core = require "longshore.core"
 local cors = require "longshore.http.cors"
 local errors = require "longshore.errors"
+local limit = require "longshore.http.limit"
 local openapi = require "longshore.service.openapi"
 local provider_room = require "longshore.service.providers"
 local registry = require "longshore.service.registry"
@@ -120,7 +121,7 @@ end
 -- `policy`, `clock`, `transport` (for all buckets), `make_provider(options)`; `log` is
 -- `function(level, message, fields)`, `observe` (see
 -- longshore.service.watch), `request_id` a function that names the request being handled, `limit(actor)` a limiter of
--- longshore.http.limit, `cache` keeps what was fetched (see longshore.http.jwks)
+-- longshore.http.limit (default: one of this process), `cache` keeps what was fetched (see longshore.http.jwks)
 -- and signed URLs
 -- @treturn table app
 -- @treturn[2] nil
@@ -146,7 +147,7 @@ function _M.new(config, parts)
     router = build_router(config),
     cors = cors.new(config.cors),
     authenticate = auth.bearer(built.tokens),
-    limit = parts.limit,
+    limit = parts.limit or limit.new { rate = config.broker and config.broker.rate, clock = parts.clock },
     verify = function(token) return built.tokens:verify(token) end,
     log = parts.log or function() end,
   }, mt)
@@ -222,7 +223,7 @@ local function open(self, request)
     request.about.actor = actor
     local allowed = true
     -- A request that was admitted first has been counted then.
-    if self.limit and not request.admitted then allowed, err = self.limit(actor) end
+    if not request.admitted then allowed, err = self.limit(actor) end
     if allowed then allowed, err = auth.allow(actor, route.right) end
     if not allowed then return nil, err end
     if route.service.admit then

@@ -102,6 +102,8 @@ _M.tokens = rows.define("tokens", {
   { "created_at", "t" },
   { "expires_at", "t" },
   { "revoked_at", "t" },
+  { "rate_requests", "i" },      -- NULL: as the configuration says
+  { "rate_seconds", "i" },
 })
 
 --- The columns of `datasets`: content that jobs replace.
@@ -266,6 +268,10 @@ _M.migrations = {
     "CREATE INDEX rates_old ON rates (paid_until)",
     "CREATE INDEX files_quota ON files (tenant, organization, state, username, size)",
     "ALTER TABLE uploads ADD COLUMN replaces TEXT",
+  },
+  {
+    "ALTER TABLE tokens ADD COLUMN rate_requests {integer}",
+    "ALTER TABLE tokens ADD COLUMN rate_seconds {integer}",
   },
 }
 
