@@ -375,6 +375,34 @@ describe("longshore.core SigV4", function()
       assert.has_error(function() core.sha256_use("abacus") end)
     end)
 
+    it("many at once, and leaves the collector as it was", function()
+      local function running()
+        return collectgarbage("isrunning")
+      end
+      local signer = aws_signer()
+      collectgarbage()
+      for _, stopped in ipairs { false, true } do
+        if stopped then collectgarbage("stop") end
+        finally(function() collectgarbage("restart") end)
+        for _, n in ipairs { 1, 3000 } do
+          assert.equal(n, #signer:presign_parts(run_of { count = n }))
+          assert.equal(not stopped, running())
+          assert.is_nil((signer:presign_parts(run_of { count = n, expires = 0 })))
+          local ok, err = pcall(function() signer:presign_parts(run_of { count = n, upload_id = 5 }) end)
+          assert.is_false(ok)
+          assert.truthy(err:find("sigv4_spec.lua:%d+: .*upload_id"), err)
+          assert.equal(not stopped, running())
+        end
+      end
+      collectgarbage("restart")
+      local most = 0
+      for _ = 1, 40 do
+        signer:presign_parts(run_of { count = 3000 })
+        most = math.max(most, collectgarbage("count"))
+      end
+      assert.is_true(most < 20000, ("%.0f KiB, of lists of 1500"):format(most))
+    end)
+
     it("but not what only the run itself may say", function()
       for _, bad in ipairs {
         { count = 1, query = { partNumber = 1 } }, { count = 1, headers = { ["content-length"] = 1 } },

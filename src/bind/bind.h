@@ -64,4 +64,13 @@ ls_buf *lsb_new_buf(lua_State *L, size_t ceiling);
  * when its ceiling was reached; raises when memory was. */
 int lsb_push_buf(lua_State *L, ls_buf *buf);
 
+/* Whether a function whose results take so many bytes should be called by
+ * lsb_call_paused: they would more than double the heap. */
+bool lsb_pause_pays(lua_State *L, size_t bytes);
+
+/* Calls a function with what is on the stack while LuaJIT's collector rests,
+ * and has it catch up afterwards; the number of results. Strings that all live
+ * until the call returns are collected once then, not at every doubling. */
+int lsb_call_paused(lua_State *L, lua_CFunction function, size_t bytes);
+
 #endif

@@ -17,6 +17,11 @@
 #define LSB_INTEGER_MAX ((int64_t)9007199254740992)
 
 #if LUA_VERSION_NUM < 502
+/* LuaJIT can say whether its collector runs; PUC Lua 5.1 answers -1. */
+#ifdef LUA_GCISRUNNING
+#define LSB_COLLECTOR_PAUSES
+#endif
+
 #define lua_rawlen(L, i) lua_objlen((L), (i))
 
 static inline void lsb_setfuncs(lua_State *L, const luaL_Reg *funcs)

@@ -1,8 +1,8 @@
 /* Runs of parts for Lua: all URLs in one call, or one at a time.
  * Room: src/bind.
  */
+#include "run_sink.h"
 #include "signer.h"
-#include "../core/text.h"
 
 void lsb_open_run(lua_State *L);
 
@@ -103,104 +103,9 @@ static ls_code prepare(lua_State *L, const batch *b, bool lengths)
                         lengths);
 }
 
-/* Where the URLs go: into the table on top of the stack, or as JSON into a
- * buffer, which may be emptied into that table piece by piece. */
-typedef struct sink {
-  ls_buf *json;       /* NULL: no JSON */
-  size_t piece;       /* 0: one text */
-  int count;          /* of what is in the table */
-  ls_str shape;       /* what a part looks like in JSON; empty: its URL */
-  uint64_t part_size; /* for the offsets in it */
-} sink;
-
-/* LuaJIT maps memory afresh for a string of 128 KiB or more, at a higher price
- * than the signing; pieces stay below that. */
-#define PIECE ((size_t)96 << 10)
-
-static void add_to_table(lua_State *L, sink *to, ls_str text)
-{
-  lua_pushlstring(L, text.p, text.n);
-  lua_rawseti(L, -2, ++to->count);
-}
-
-static void add_decimal(ls_buf *text, uint64_t value)
-{
-  char digits[LS_DECIMAL_MAX];
-
-  ls_buf_add(text, digits, ls_decimal(digits, value));
-}
-
-/* %n the number, %o the offset, %l the length, %u the URL, %% itself. */
-static void add_shape(const sink *to, const ls_part *part, ls_str url)
-{
-  ls_str rest = to->shape;
-
-  while(rest.n) {
-    const char *mark = memchr(rest.p, '%', rest.n);
-    size_t n = mark ? (size_t)(mark - rest.p) : rest.n;
-
-    ls_buf_add(to->json, rest.p, n);
-    if(!mark || n + 1 == rest.n)
-      break;
-    switch(mark[1]) {
-    case 'n':
-      add_decimal(to->json, part->number);
-      break;
-    case 'o':
-      add_decimal(to->json, (part->number - 1) * to->part_size);
-      break;
-    case 'l':
-      add_decimal(to->json, part->length);
-      break;
-    case 'u':
-      ls_buf_add(to->json, url.p, url.n);
-      break;
-    default:
-      ls_buf_add(to->json, mark + 1, 1);
-    }
-    rest.p = mark + 2;
-    rest.n -= n + 2;
-  }
-}
-
-/* How much room a part needs at most: what is between, and three numbers. */
-static size_t room_of(const sink *to, size_t url)
-{
-  return url + 4 + to->shape.n + (to->shape.n ? 3 * LS_DECIMAL_MAX : 0);
-}
-
-static void take(lua_State *L, sink *to, bool first, const ls_part *part,
-                 ls_str url)
-{
-  char *p;
-
-  if(!to->json) {
-    add_to_table(L, to, url);
-    return;
-  }
-  if(to->piece && to->json->size + room_of(to, url.n) > to->piece) {
-    add_to_table(L, to, ls_buf_view(to->json));
-    ls_buf_clear(to->json);
-  }
-  if(to->shape.n) {
-    ls_buf_add(to->json, first ? "[" : ",", 1);
-    add_shape(to, part, url);
-    return;
-  }
-  p = ls_buf_room(to->json, url.n + 3);
-  if(!p)
-    return;
-  /* No character of a URL needs an escape in JSON. */
-  *p++ = first ? '[' : ',';
-  *p++ = '"';
-  memcpy(p, url.p, url.n);
-  p[url.n] = '"';
-  to->json->size += url.n + 3;
-}
-
 /* Signs the batch, as many parts at a time as have lengths or as have none,
  * and gives each URL to the sink. */
-static ls_code sign_batch(lua_State *L, const batch *b, sink *to)
+static ls_code sign_batch(lua_State *L, const batch *b, lsb_sink *to)
 {
   ls_part parts[LS_RUN_MAX];
   ls_signature signatures[LS_RUN_MAX];
@@ -218,7 +123,7 @@ static ls_code sign_batch(lua_State *L, const batch *b, sink *to)
       /* One allocation, where all are of a kind. */
       if(to->json && !to->piece)
         ls_buf_room(to->json, (b->count - i) *
-                    room_of(to, ls_run_url_max(b->run)) + 2);
+                    lsb_sink_room(to, ls_run_url_max(b->run)) + 2);
       prepared = true;
       lengths = has_length;
     }
@@ -230,11 +135,25 @@ static ls_code sign_batch(lua_State *L, const batch *b, sink *to)
     if(code)
       return code;
     for(k = 0; k < n; k++)
-      take(L, to, i + k == 0, &parts[k],
+      lsb_sink_take(L, to, i + k == 0, &parts[k],
            ls_run_url(b->run, parts[k].number, signatures[k]));
   }
   return LS_OK;
 }
+
+static int list_urls(lua_State *L)
+{
+  batch b = read_batch(L);
+  lsb_sink to = { NULL, 0, 0, { NULL, 0 }, 0 };
+  ls_code code;
+
+  lua_createtable(L, (int)b.count, 0);
+  code = sign_batch(L, &b, &to);
+  return code ? lsb_signer_fail(L, b.signer, code) : 1;
+}
+
+/* The least that a URL takes. */
+#define URL_SIZE 512
 
 /* signer:presign_parts{scheme=, host=, path=, upload_id=, parts={{number=,
  * length=}, ...} | first=, count=, length=, last_length=, query=, headers=,
@@ -242,12 +161,13 @@ static ls_code sign_batch(lua_State *L, const batch *b, sink *to)
 static int l_presign_parts(lua_State *L)
 {
   batch b = read_batch(L);
-  sink to = { NULL, 0, 0, { NULL, 0 }, 0 };
-  ls_code code;
 
-  lua_createtable(L, (int)b.count, 0);
-  code = sign_batch(L, &b, &to);
-  return code ? lsb_signer_fail(L, b.signer, code) : 1;
+  /* In a list are tables of Lua's, and mistakes to be told where they are. */
+  if(!b.list && lsb_pause_pays(L, b.count * URL_SIZE)) {
+    lua_settop(L, 2);
+    return lsb_call_paused(L, list_urls, b.count * URL_SIZE);
+  }
+  return list_urls(L);
 }
 
 /* The same, and pieces= -> the list as JSON text, or with `pieces` that text
@@ -257,13 +177,13 @@ static int l_presign_parts(lua_State *L)
 static int l_presign_parts_json(lua_State *L)
 {
   batch b = read_batch(L);
-  sink to = { NULL, 0, 0, { NULL, 0 }, 0 };
+  lsb_sink to = { NULL, 0, 0, { NULL, 0 }, 0 };
   ls_code code;
 
   to.shape = lsb_field_str(L, 2, "shape", "");
   to.part_size = lsb_field_uint(L, 2, "part_size", 0, most, 0);
   lua_getfield(L, 2, "pieces");
-  to.piece = lua_toboolean(L, -1) ? PIECE : 0;
+  to.piece = lua_toboolean(L, -1) ? LSB_PIECE : 0;
   to.json = lsb_new_buf(L, (size_t)1 << 31);
   if(to.piece)
     lua_newtable(L);
@@ -277,7 +197,7 @@ static int l_presign_parts_json(lua_State *L)
     return lsb_push_buf(L, to.json);
   if(ls_buf_code(to.json))
     return lsb_signer_fail(L, b.signer, ls_buf_code(to.json));
-  add_to_table(L, &to, ls_buf_view(to.json));
+  lsb_sink_add(L, &to, ls_buf_view(to.json));
   return 1;
 }
 
