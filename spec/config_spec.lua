@@ -1,4 +1,5 @@
 local config = require "longshore.config"
+local core = require "longshore.core"
 local support = require "spec.support"
 
 local function refused(given)
@@ -112,6 +113,28 @@ describe("the configuration", function()
     assert.truthy(table.concat)
     local _, err = load(string.dump(function() return {} end))
     assert.equal("invalid", err.code)
+  end)
+
+  it("gives up on a file that does not end, and says where", function()
+    for _, text in ipairs { "local n = 0\nwhile true do n = n + 1 end", "local n = 0\nrepeat until false",
+      "local function f() return f() end\nreturn f()",
+      "\nfor _ = 1, 1e300 do table.sort({ 3, 2, 1 }, function(a, b) return a < b end) end",
+      "\nreturn (('x'):rep(1000):gsub('x', function() while true do end end))" } do
+      local began = core.monotonic()
+      local c, err = load(text)
+      assert.is_nil(c)
+      assert.equal("invalid", err.code)
+      assert.truthy(err.message:find("c%.lua:%d+: it does not end; is there an endless loop?"), err.message)
+      assert.truthy(core.monotonic() - began < 10)
+    end
+    -- Others' hooks are theirs again, and a long file is none without end.
+    local function hook() end
+    debug.sethook(hook, "", 1000000)
+    assert(load "local n = 0 for i = 1, 100000 do n = n + i end return {}")
+    local now, _, count = debug.gethook()
+    debug.sethook()
+    assert.equal(hook, now)
+    assert.equal(1000000, count)
   end)
 
   it("says what is wrong with a file that is none", function()

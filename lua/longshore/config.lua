@@ -10,7 +10,8 @@
 -- Every key is checked, and a mistake is named with its path. The file runs
 -- with nothing but `env(name [, default])`, `file(path)` (a text file without
 -- its last line end, for secrets), `KiB MiB GiB TiB`, `minutes hours days`, and
--- Lua's pure functions. Relative paths are taken from the file's folder.
+-- Lua's pure functions. Relative paths are taken from the file's folder. A file that
+-- does not come to its end within some million steps is refused.
 --
 -- `load` also fills in what follows from the rest: paths under `data`, and the
 -- bucket `default`, which is the disk store's unless another is configured.
@@ -68,6 +69,25 @@ local function fail(path, message)
   return errors.fail("invalid", ("%s: %s"):format(path, message), { field = path })
 end
 
+-- Steps of Lua that a configuration may take: a fraction of a second, and far
+-- more than any needs.
+local STEPS = 20000000
+
+-- Calls a chunk that may not end. The hook never fires in compiled code, so
+-- LuaJIT is told not to compile it.
+local function bounded(chunk)
+  local jit = rawget(_G, "jit")
+  if jit then jit.off(chunk, true) end
+  local hook, mask, count = debug.gethook()
+  debug.sethook(function()
+    local at = debug.getinfo(2, "Sl")
+    error(("%s:%d: it does not end; is there an endless loop?"):format(at.short_src, at.currentline), 0)
+  end, "", STEPS)
+  local ok, result = pcall(chunk)
+  debug.sethook(hook, mask, count)
+  return ok, result
+end
+
 -- Runs a configuration file; its table.
 local function run(path)
   local text, why = read_text(path)
@@ -87,7 +107,7 @@ local function run(path)
     chunk, broken = load(text, "@" .. path, "t", env)
   end
   if not chunk then return fail(path, "is not valid Lua: " .. tostring(broken)) end
-  local ok, result = pcall(chunk)
+  local ok, result = bounded(chunk)
   if not ok then return fail(path, "stopped with an error: " .. errors.redact(tostring(result))) end
   if type(result) ~= "table" then return fail(path, "must return a table") end
   return result

@@ -142,6 +142,37 @@ describe("longshore serve", function()
     assert.equal(0, server:stop())
   end)
 
+  it("starts an nginx again with what the longshore that is installed by then needs", function()
+    local tree = support.tmpdir()
+    assert.equal(0, (support.run(("chmod 755 %s && cd %s && cp -R --parents lua build/%s/longshore "
+      .. "build/luajit/longshore %s"):format(tree, support.quote(support.root), support.lua, tree))))
+    local server = serve.start { tree = tree }
+    assert.equal(200, info(server).status)
+    -- The new one wants a thread pool of another name.
+    local path = tree .. "/lua/longshore/nginx/pools.lua"
+    local text, count = support.read_file(path):gsub('name = "longshore",', 'name = "longshore_new",')
+    assert.equal(1, count)
+    support.write_file(path, text)
+    local conf, pid_file = server.data .. "/run/broker/nginx.conf", server.data .. "/run/broker/nginx.pid"
+    local old = tonumber((support.read_file(pid_file)))
+    uv.kill(old, "sigkill")
+    assert.truthy(support.wait_until(function()
+      local pid = tonumber((support.read_file(pid_file) or ""))
+      return pid and pid ~= old and support.wait_port(server.port, 1)
+    end, 15))
+    assert.truthy(support.read_file(conf):find("thread_pool longshore_new ", 1, true))
+    local answer = info(server)
+    assert.equal(200, answer.status, answer.body)
+    -- One that cannot even write it leaves what was there, and says so.
+    support.write_file(path, "broken (")
+    uv.kill(tonumber((support.read_file(pid_file))), "sigkill")
+    assert.truthy(support.wait_until(function()
+      return support.read_file(server.log):find("the broker's nginx.conf stays as it was: ", 1, true)
+    end, 15))
+    assert.truthy(support.read_file(conf):find("thread_pool longshore_new ", 1, true))
+    server:stop()
+  end)
+
   it("lets a request in flight finish when it is told to stop", function()
     local server = serve.start()
     local connection = assert(socket.connect("127.0.0.1", server.port))
@@ -220,6 +251,13 @@ describe("longshore serve", function()
     assert.truthy(text:find("broker.listen: host:port is expected", 1, true), text)
     code = run { "--no-such-option" }
     assert.equal(2, code)
+    -- What nginx has no way to write is refused before anything is made.
+    for _, name in ipairs { 'a"b', "a$b", "a\\b" } do
+      code, text = run { "--data", dir .. "/" .. name .. "/d" }
+      assert.equal(1, code)
+      assert.truthy(text:find("nginx cannot be given a path with", 1, true), text)
+      assert.is_nil(lfs.attributes(dir .. "/" .. name))
+    end
     code, text = run { "--data", "/proc/nothing" }
     assert.equal(1, code)
     assert.truthy(text:find("/proc/nothing", 1, true), text)

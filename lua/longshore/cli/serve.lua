@@ -32,6 +32,7 @@ function _M.configure(parser)
   parser:option("--listen"):argname("HOST:PORT"):description("The broker's address (default 127.0.0.1:8080).")
   parser:option("--store-listen"):argname("HOST:PORT")
     :description("The disk store's address (default 127.0.0.1:9000).")
+  parser:option("--renew"):hidden(true) -- see longshore.cli.serve.renewal
   parser:flag("-q --quiet"):description("Print warnings and errors only.")
   parser:epilog [[
 Exit codes: 0 stopped when told to, 1 could not start or gave up, 2 wrong usage.
@@ -59,6 +60,10 @@ local function load(args)
   return config_module.load(args.config, given)
 end
 
+local function access_log(config, args)
+  return config.log.access or (args.quiet and "off" or "/dev/stderr")
+end
+
 -- Everything up to the point where nginx can be started.
 local function prepare(args)
   local host_module = require "longshore.cli.serve.host"
@@ -68,7 +73,10 @@ local function prepare(args)
   local found
   found, err = host_module.find(config)
   if not found then return nil, err end
+  -- What nginx cannot be told is refused before anything is made.
   local ok
+  ok, err = setup.render(config, found)
+  if not ok then return nil, err end
   local fresh = not host_module.exists(config.data)
   ok, err = setup.make_folder(config.data)
   if not ok then return nil, err end
@@ -93,7 +101,7 @@ local function prepare(args)
   if not config then return nil, err end
   ok, err = require("longshore.service").check(config)
   if not ok then return nil, err end
-  found.user, found.access_log = user, config.log.access or (args.quiet and "off" or "/dev/stderr")
+  found.user, found.access_log = user, access_log(config, args)
   local servers
   servers, err = setup.write_conf(config, found, owner)
   if not servers then return nil, err end
@@ -128,28 +136,14 @@ function _M.run(args)
       io.stdout:flush()
     end
   end
+  if args.renew then return require("longshore.cli.serve.renewal").write(load, access_log, args) end
   local ready, err = prepare(args)
   if not ready then return nil, err end
   local host = require "longshore.cli.serve.host"
   local supervisor = require("longshore.cli.serve.supervisor").new(ready.found.binary, ready.servers,
     { say = warn, write = common.err, quiet = args.quiet, debug = ready.config.log.level == "debug" })
-  -- (Another data folder is another server.)
-  supervisor.renew = function()
-    local config, why = load(args)
-    if not config then return nil, why end
-    if config.data ~= ready.config.data then return errors.fail("invalid", "data: cannot be changed by a reload") end
-    local good
-    good, why = require("longshore.service").check(config)
-    if not good then return nil, why end
-    local written
-    written, why = ready.setup.write_conf(config, ready.found, ready.owner)
-    if not written then return nil, why end
-    local before = ready.config
-    ready.config = config
-    return function()
-      ready.config = before
-      ready.setup.write_conf(before, ready.found, ready.owner)
-    end
+  supervisor.renew = function(same)
+    return require("longshore.cli.serve.renewal").run(args, ready, same)
   end
   supervisor:sweep()
   for _, server in ipairs(ready.servers) do

@@ -62,7 +62,8 @@ keeps a hash.]])
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 Examples:
-  longshore token create --user ci --organization acme --rights upload --rate 600/1m
+  longshore token create --user ci --organization acme --rights upload
+  longshore token create --user crawler --rights read --rate 60/1m
   longshore token list
   longshore token revoke tok_4kq2v7zj3mxw5hne]]
 end

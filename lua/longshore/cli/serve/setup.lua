@@ -186,18 +186,14 @@ function _M.first_token(config, owner)
   return token, err
 end
 
---- Writes the configuration and the nginx.conf files that nginx will read.
+--- The nginx.conf files.
 -- @tparam table config
 -- @tparam table host `binary`, `modules`, `lua_path`, `lua_cpath`, `user`, `access_log`
--- @tparam[opt] table owner
--- @treturn table list of servers: `{name=, folder=, conf=, listen=}`
+-- @treturn table list of servers: `{name=, folder=, conf=, listen=, text=}`
 -- @treturn[2] nil
--- @treturn[2] table err
-function _M.write_conf(config, host, owner)
-  local run = config.data .. "/run"
-  local ok, err = _M.write_private(run .. "/config.lua", config_module.serialize(config), owner)
-  if not ok then return nil, err end
-  local servers = {}
+-- @treturn[2] table err what cannot be written in such a file
+function _M.render(config, host)
+  local run, servers = config.data .. "/run", {}
   local function add(name, listen, template)
     local folder = run .. "/" .. name
     local rendered, text = pcall(require(template).render, config, {
@@ -208,16 +204,34 @@ function _M.write_conf(config, host, owner)
       if errors.is(text) then return nil, text end
       error(text, 0)
     end
-    local written, why = _M.write_private(folder .. "/nginx.conf", text, owner)
-    if not written then return nil, why end
-    servers[#servers + 1] = { name = name, folder = folder, conf = folder .. "/nginx.conf", listen = listen }
+    servers[#servers + 1] = { name = name, folder = folder, conf = folder .. "/nginx.conf", listen = listen,
+      text = text }
     return true
   end
+  local ok, err = true, nil
   if config.diskstore.enabled then
     ok, err = add("diskstore", config.diskstore.listen, "longshore.nginx.conf_diskstore")
-    if not ok then return nil, err end
   end
-  ok, err = add("broker", config.broker.listen, "longshore.nginx.conf_broker")
+  if ok then ok, err = add("broker", config.broker.listen, "longshore.nginx.conf_broker") end
+  if not ok then return nil, err end
+  return servers
+end
+
+--- Writes the configuration and the nginx.conf files that nginx will read.
+-- @tparam table config
+-- @tparam table host as of `render`
+-- @tparam[opt] table owner
+-- @treturn table list of servers, as of `render`
+-- @treturn[2] nil
+-- @treturn[2] table err
+function _M.write_conf(config, host, owner)
+  local servers, err = _M.render(config, host)
+  if not servers then return nil, err end
+  local ok
+  ok, err = _M.write_private(config.data .. "/run/config.lua", config_module.serialize(config), owner)
+  for _, server in ipairs(servers) do
+    if ok then ok, err = _M.write_private(server.conf, server.text, owner) end
+  end
   if not ok then return nil, err end
   return servers
 end

@@ -123,9 +123,22 @@ function methods:died(server)
   timer:start((#recent - 1) * 500, 0, function()
     timer:close()
     if self.stopping then return end
+    self:refresh(server)
     local ok, err = spawn(self, server)
     if not ok then self:fail(err) end
   end)
+end
+
+--- Has the configuration written anew by the longshore that is installed now,
+-- which the new nginx will load; where that fails it stays as it was.
+-- @tparam table server
+function methods:refresh(server)
+  local undo, err = self.renew(true)
+  local ok = undo ~= nil
+  if ok then ok, err = self:test(server) end
+  if ok then return end
+  if undo then undo() end
+  self.say("longshore: the %s's nginx.conf stays as it was: %s", server.name, tostring(err))
 end
 
 function methods:fail(err)
@@ -208,8 +221,8 @@ end
 -- requests in flight are finished by the old workers. SIGHUP does.
 function methods:reload()
   if self.stopping or self.starting then return end
-  -- `renew` writes the new files; it answers how to take that back, or nil, err.
-  local undo, err = self.renew()
+  -- `renew` has the new files written; it answers how to take that back, or nil, err.
+  local undo, err = self.renew(false)
   local ok = undo ~= nil
   for _, server in ipairs(self.servers) do
     if ok then ok, err = self:test(server) end
