@@ -1,5 +1,7 @@
 -- `longshore serve` for specs: real nginx, real disk store, on free ports.
+local lfs = require "lfs"
 local support = require "spec.support"
+local uv = require "luv"
 
 local _M = {}
 
@@ -71,12 +73,14 @@ end
 
 --- The pids of its nginx processes, of `name` (broker, diskstore) or of both.
 function methods:nginx_pids(name)
-  local pids = {}
+  -- Without a shell: who kills them wants it to happen now.
+  local folders, pids = {}, {}
   for _, folder in ipairs(name and { name } or { "broker", "diskstore" }) do
-    for pid in select(2, support.run(("for p in /proc/[0-9]*; do [ \"$(readlink $p/cwd)\" = %s ] && echo ${p#/proc/}; "
-      .. "done 2>/dev/null; true"):format(support.quote(self.data .. "/run/" .. folder)))):gmatch("%d+") do
-      pids[#pids + 1] = tonumber(pid)
-    end
+    folders[self.data .. "/run/" .. folder] = true
+  end
+  for entry in lfs.dir("/proc") do
+    local pid = tonumber(entry)
+    if pid and folders[uv.fs_readlink("/proc/" .. entry .. "/cwd")] then pids[#pids + 1] = pid end
   end
   return pids
 end
@@ -84,7 +88,7 @@ end
 --- Kills everything at once (kill -9), as a power failure would.
 function methods:kill()
   self.process:kill("sigkill")
-  for _, pid in ipairs(self:nginx_pids()) do require("luv").kill(pid, "sigkill") end
+  for _, pid in ipairs(self:nginx_pids()) do uv.kill(pid, "sigkill") end
   self.process:wait(5)
 end
 
