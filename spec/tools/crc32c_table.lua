@@ -72,7 +72,7 @@ emit("")
 emit("#endif")
 print(table.concat(out, "\n"))
 
--- With an argument: the folding constants of crc32c_x86.c, as pairs for a
+-- With an argument: the folding constants of crc32c_avx512.c, as pairs for a
 -- distance in bytes.
 if arg[1] then
   for _, bytes in ipairs { 16, 32, 48, 64, 128, 192, 256, 512 } do

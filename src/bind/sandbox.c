@@ -1,232 +1,21 @@
 /* A Lua state of its own for code that is not trusted. Room: src/bind.
  *
  * What the code may reach is decided by the chunk it is started with (see
- * lua/longshore/policy/sandbox/prelude.lua); what it may use up is decided here:
- *
- * - memory, by the state's own allocator;
- * - instructions, by a count hook. LuaJIT's compiler, which never calls hooks,
- *   is off in this state;
- * - time, looked at by the hook too.
- *
- * A stop is remembered. Every later hook raises again, and so does `check`,
- * which the chunk's pcall calls: catching the error wins nothing. A sandbox that
- * was stopped is of no further use.
+ * lua/longshore/policy/sandbox/prelude.lua); what it may use up, in
+ * sandbox_limits.c.
  *
  * Values are copied in and out, nothing is shared. Code in the sandbox asks its
  * host by yielding, so no call ever runs from one state into the other.
  */
-#include "values.h"
-
-#include <lualib.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
-#if LUA_VERSION_NUM == 501
-#include <luajit.h>
-#endif
+#include "sandbox.h"
 
 #define SANDBOX_MT "longshore.sandbox"
-#define DISPATCH "longshore.dispatch"
-#define HOOK_COUNT 64
-#define MAX_CALLS 1000 /* nested; deep stacks make each error dear on 5.4 */
 #define MAX_VALUES (4u * 1024 * 1024)
 
 void lsb_open_sandbox(lua_State *L);
 
-struct sandbox {
-  lua_State *state;     /* NULL: closed */
-  size_t used;          /* bytes of memory */
-  size_t memory;        /* at most */
-  int64_t left;         /* instructions of this run */
-  int64_t instructions; /* of a run, at most */
-  double seconds;       /* of a run, at most */
-  double deadline;
-  const char *stopped;  /* NULL, "instructions", "time" or "calls" */
-  ls_buf values;
-};
-
-static double monotonic(void)
-{
-  struct timespec now;
-
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static void *box_alloc(void *ud, void *old, size_t old_size, size_t size)
-{
-  struct sandbox *box = ud;
-  void *new;
-
-  if(!old)
-    old_size = 0; /* Lua 5.4 tells the kind of object here */
-  if(!size) {
-    free(old);
-    box->used -= old_size;
-    return NULL;
-  }
-  if(size > old_size && size - old_size > box->memory - box->used) {
-    /* Lua 5.4 collects everything before it tries again: that is work, too. */
-    box->left -= (int64_t)(box->used / 64);
-    return NULL;
-  }
-  new = realloc(old, size);
-  if(new)
-    box->used += size - old_size;
-  return new;
-}
-
-static struct sandbox *box_of(lua_State *S)
-{
-  void *ud;
-
-  lua_getallocf(S, &ud);
-  return ud;
-}
-
-static void raise_if_stopped(lua_State *S, struct sandbox *box)
-{
-  if(!box->stopped) {
-    if(box->left < 0)
-      box->stopped = "instructions";
-    else if(monotonic() > box->deadline)
-      box->stopped = "time";
-  }
-  if(box->stopped)
-    luaL_error(S, "stopped: out of %s", box->stopped);
-}
-
-static void box_hook(lua_State *S, lua_Debug *ar)
-{
-  struct sandbox *box = box_of(S);
-
-  box->left -= HOOK_COUNT;
-  if(!box->stopped && lua_getstack(S, MAX_CALLS, ar))
-    box->stopped = "calls";
-  raise_if_stopped(S, box);
-}
-
-/* charge(n): the work of a library function, in instructions */
-static int s_charge(lua_State *S)
-{
-  struct sandbox *box = box_of(S);
-  lua_Number n = luaL_checknumber(S, 1);
-
-  if(n > 0)
-    box->left -= n < 1e15 ? (int64_t)n : (int64_t)1e15;
-  raise_if_stopped(S, box);
-  return 0;
-}
-
-/* check(...) -> ...: raises when the sandbox was stopped */
-static int s_check(lua_State *S)
-{
-  raise_if_stopped(S, box_of(S));
-  return lua_gettop(S);
-}
-
-/* is_plain(table): whether no metatable could take part in anything */
-static int s_is_plain(lua_State *S)
-{
-  int plain = 1;
-
-  luaL_checktype(S, 1, LUA_TTABLE);
-  if(lua_getmetatable(S, 1)) {
-    lua_getfield(S, LUA_REGISTRYINDEX, LSB_ARRAY_MARK);
-    plain = lua_rawequal(S, -1, -2);
-  }
-  lua_pushboolean(S, plain);
-  return 1;
-}
-
-/* compile(text, name, env) -> function | nil, message: source code only */
-static int s_compile(lua_State *S)
-{
-  size_t n;
-  const char *text = luaL_checklstring(S, 1, &n);
-  const char *name = luaL_checkstring(S, 2);
-
-  luaL_checktype(S, 3, LUA_TTABLE);
-  if(n && text[0] == LUA_SIGNATURE[0]) {
-    lua_pushnil(S);
-    lua_pushliteral(S, "bytecode is not allowed");
-    return 2;
-  }
-  if(luaL_loadbuffer(S, text, n, name)) {
-    lua_pushnil(S);
-    lua_insert(S, -2);
-    return 2;
-  }
-  lua_pushvalue(S, 3);
-#if LUA_VERSION_NUM == 501
-  lua_setfenv(S, -2);
-#else
-  lua_setupvalue(S, -2, 1);
-#endif
-  return 1;
-}
-
-static void open_library(lua_State *S, const char *name, lua_CFunction open)
-{
-#if LUA_VERSION_NUM == 501
-  lua_pushcfunction(S, open);
-  lua_pushstring(S, name);
-  lua_call(S, 1, 0);
-#else
-  luaL_requiref(S, name, open, 1);
-  lua_pop(S, 1);
-#endif
-}
-
-struct start {
-  ls_str text;
-  const char *name;
-};
-
-/* Runs in the sandbox: the libraries that a policy could want, none that leads
- * out, and the chunk that makes a world of them. */
-static int protected_start(lua_State *S)
-{
-  static const luaL_Reg native[] = {
-    { "charge", s_charge },
-    { "check", s_check },
-    { "compile", s_compile },
-    { "is_plain", s_is_plain },
-    { NULL, NULL }
-  };
-  struct start *start = lua_touserdata(S, 1);
-
-#if LUA_VERSION_NUM == 501
-  open_library(S, "", luaopen_base);
-  luaJIT_setmode(S, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
-#else
-  open_library(S, "_G", luaopen_base);
-  open_library(S, "coroutine", luaopen_coroutine);
-#endif
-  open_library(S, "string", luaopen_string);
-  open_library(S, "table", luaopen_table);
-  open_library(S, "math", luaopen_math);
-
-  lua_newtable(S);
-  lua_pushboolean(S, 0);
-  lua_setfield(S, -2, "__metatable");
-  lua_setfield(S, LUA_REGISTRYINDEX, LSB_ARRAY_MARK);
-
-  if(luaL_loadbuffer(S, start->text.p, start->text.n, start->name))
-    return lua_error(S);
-  lua_newtable(S);
-  lsb_setfuncs(S, native);
-  lua_getfield(S, LUA_REGISTRYINDEX, LSB_ARRAY_MARK);
-  lua_setfield(S, -2, "array");
-  lua_call(S, 1, 1);
-  luaL_checktype(S, -1, LUA_TFUNCTION);
-  lua_setfield(S, LUA_REGISTRYINDEX, DISPATCH);
-  return 0;
-}
-
 struct run {
-  struct sandbox *box;
+  lsb_box *box;
   int ref;           /* of the coroutine; 0: a new one */
   lua_State *thread;
   int count;         /* of its arguments */
@@ -239,7 +28,7 @@ static int protected_run(lua_State *S)
   if(!run->ref) {
     run->thread = lua_newthread(S);
     run->ref = luaL_ref(S, LUA_REGISTRYINDEX);
-    lua_getfield(S, LUA_REGISTRYINDEX, DISPATCH);
+    lua_getfield(S, LUA_REGISTRYINDEX, LSB_DISPATCH);
     lua_xmove(S, run->thread, 1);
   } else {
     lua_rawgeti(S, LUA_REGISTRYINDEX, run->ref);
@@ -254,26 +43,7 @@ static int protected_run(lua_State *S)
   return 0;
 }
 
-/* lua_cpcall, which Lua 5.4 does not have. Nothing is allocated outside of the
- * protected call on 5.4; LuaJIT's own does the same. */
-static int protect(lua_State *S, lua_CFunction f, void *ud)
-{
-#if LUA_VERSION_NUM == 501
-  return lua_cpcall(S, f, ud);
-#else
-  lua_pushcfunction(S, f);
-  lua_pushlightuserdata(S, ud);
-  return lua_pcall(S, 1, 0, 0);
-#endif
-}
-
-static void refill(struct sandbox *box)
-{
-  box->left = box->instructions;
-  box->deadline = monotonic() + box->seconds;
-}
-
-static void box_close(struct sandbox *box)
+static void box_close(lsb_box *box)
 {
   if(box->state) {
     lua_State *S = box->state;
@@ -287,7 +57,7 @@ static void box_close(struct sandbox *box)
 }
 
 /* nil, err for what a run ended with; the message is on top of `S`. */
-static int failed(lua_State *L, struct sandbox *box, lua_State *S, int status)
+static int failed(lua_State *L, lsb_box *box, lua_State *S, int status)
 {
   const char *text = lua_type(S, -1) == LUA_TSTRING ? lua_tostring(S, -1)
                      : "the error is not a text";
@@ -303,9 +73,9 @@ static int failed(lua_State *L, struct sandbox *box, lua_State *S, int status)
   return n;
 }
 
-static struct sandbox *check_box(lua_State *L)
+static lsb_box *check_box(lua_State *L)
 {
-  struct sandbox *box = luaL_checkudata(L, 1, SANDBOX_MT);
+  lsb_box *box = luaL_checkudata(L, 1, SANDBOX_MT);
 
   if(!box->state)
     luaL_error(L, "the sandbox is closed");
@@ -320,8 +90,8 @@ static int l_sandbox(lua_State *L)
 {
   static const char *const known[] = { "text", "name", "memory",
     "instructions", "seconds", "array", NULL };
-  struct sandbox *box;
-  struct start start;
+  lsb_box *box;
+  lsb_box_start start;
   int status;
 
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -348,13 +118,12 @@ static int l_sandbox(lua_State *L)
   else
     lua_pop(L, 1);
 
-  box->state = lua_newstate(box_alloc, box);
+  box->state = lsb_box_state(box);
   if(!box->state)
     return lsb_fail(L, "unsupported", "no sandbox here: this LuaJIT was built "
                     "without LJ_GC64, or memory is short");
-  refill(box);
-  lua_sethook(box->state, box_hook, LUA_MASKCOUNT, HOOK_COUNT);
-  status = protect(box->state, protected_start, &start);
+  lsb_box_refill(box);
+  status = lsb_box_protect(box->state, lsb_box_begin, &start);
   if(status) {
     int n = failed(L, box, box->state, status);
 
@@ -366,7 +135,7 @@ static int l_sandbox(lua_State *L)
 
 /* Whether the state at hand has an error to report; else the values of `S`
  * from `first` on are frozen. */
-static const char *collect(struct sandbox *box, lua_State *S)
+static const char *collect(lsb_box *box, lua_State *S)
 {
   int i, top = lua_gettop(S);
   const char *bad = NULL;
@@ -387,7 +156,7 @@ static int resume(struct run *run)
 #else
   int results, status;
 
-  lua_sethook(run->thread, box_hook, LUA_MASKCOUNT, HOOK_COUNT);
+  lsb_box_watch(run->thread);
   status = lua_resume(run->thread, NULL, run->count, &results);
   if(status == LUA_YIELD) {
     /* what was yielded is on top; below is what the coroutine needs again */
@@ -408,7 +177,7 @@ static int resume(struct run *run)
  * closed. */
 static int l_run(lua_State *L)
 {
-  struct sandbox *box = check_box(L);
+  lsb_box *box = check_box(L);
   struct run run = { box, 0, NULL, 0 };
   int i, top = lua_gettop(L), status;
   const char *bad = NULL;
@@ -422,9 +191,9 @@ static int l_run(lua_State *L)
   if(bad || ls_buf_code(&box->values))
     return luaL_error(L, "cannot hand over %s",
                       bad ? bad : "more than 4 MiB of values");
-  refill(box);
+  lsb_box_refill(box);
   lua_settop(S, 0);
-  status = protect(S, protected_run, &run);
+  status = lsb_box_protect(S, protected_run, &run);
   if(!status) {
     status = resume(&run);
     from = run.thread;

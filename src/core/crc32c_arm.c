@@ -72,7 +72,7 @@ static uint32_t multiply_portable(uint32_t a, uint32_t b)
   return ls_crc32c_portable.multiply(a, b);
 }
 
-/* As in crc32c_x86.c: the product lacks a factor x, and the instruction
+/* As in crc32c_x86.h: the product lacks a factor x, and the instruction
  * reduces its low half. */
 static uint32_t multiply_pmull(uint32_t a, uint32_t b)
 {

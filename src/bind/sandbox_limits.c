@@ -1,0 +1,97 @@
+/* What code in a sandbox may use up. See sandbox.h. Room: src/bind. */
+#include "sandbox.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#define HOOK_COUNT 64
+#define MAX_CALLS 1000 /* nested; deep stacks make each error dear on 5.4 */
+
+static double monotonic(void)
+{
+  struct timespec now;
+
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void *box_alloc(void *ud, void *old, size_t old_size, size_t size)
+{
+  lsb_box *box = ud;
+  void *new;
+
+  if(!old)
+    old_size = 0; /* Lua 5.4 tells the kind of object here */
+  if(!size) {
+    free(old);
+    box->used -= old_size;
+    return NULL;
+  }
+  if(size > old_size && size - old_size > box->memory - box->used) {
+    /* Lua 5.4 collects everything before it tries again: that is work, too. */
+    box->left -= (int64_t)(box->used / 64);
+    return NULL;
+  }
+  new = realloc(old, size);
+  if(new)
+    box->used += size - old_size;
+  return new;
+}
+
+static lsb_box *box_of(lua_State *S)
+{
+  void *ud;
+
+  lua_getallocf(S, &ud);
+  return ud;
+}
+
+static void raise_if_stopped(lua_State *S, lsb_box *box)
+{
+  if(!box->stopped) {
+    if(box->left < 0)
+      box->stopped = "instructions";
+    else if(monotonic() > box->deadline)
+      box->stopped = "time";
+  }
+  if(box->stopped)
+    luaL_error(S, "stopped: out of %s", box->stopped);
+}
+
+static void box_hook(lua_State *S, lua_Debug *ar)
+{
+  lsb_box *box = box_of(S);
+
+  box->left -= HOOK_COUNT;
+  if(!box->stopped && lua_getstack(S, MAX_CALLS, ar))
+    box->stopped = "calls";
+  raise_if_stopped(S, box);
+}
+
+void lsb_box_watch(lua_State *S)
+{
+  lua_sethook(S, box_hook, LUA_MASKCOUNT, HOOK_COUNT);
+}
+
+lua_State *lsb_box_state(lsb_box *box)
+{
+  lua_State *S = lua_newstate(box_alloc, box);
+
+  if(S)
+    lsb_box_watch(S);
+  return S;
+}
+
+void lsb_box_charge(lua_State *S, int64_t instructions)
+{
+  lsb_box *box = box_of(S);
+
+  box->left -= instructions;
+  raise_if_stopped(S, box);
+}
+
+void lsb_box_refill(lsb_box *box)
+{
+  box->left = box->instructions;
+  box->deadline = monotonic() + box->seconds;
+}
