@@ -214,6 +214,32 @@ describe("the disk store under pressure", function()
     assert.equal(200, store:send({ method = "PUT", path = "/longshore/after", body = "x" }).status)
   end)
 
+  it("waits in the event loop neither for the disk's writes nor for what room it has", function()
+    local folder = support.tmpdir()
+    local code, out = support.run(("cc -O1 -shared -fPIC -o %s/slow.so %s/spec/nginx/slow_disk.c -ldl"):format(folder,
+      support.root))
+    assert.equal(0, code, out)
+    local store = diskstore.start { fsync = true, threads = 2,
+      env = { ("LD_PRELOAD=%s/slow.so"):format(folder), ("SLOW_DISK=%s/slow"):format(folder) } }
+    assert.equal(200, store:send({ method = "PUT", path = "/longshore/before", body = "x" }).status)
+    support.write_file(folder .. "/slow", "")
+    local sockets, most = {}, 0
+    local till = core.monotonic() + 3
+    while core.monotonic() < till do
+      if #sockets < 8 then
+        sockets[#sockets + 1] = store:open(store:bytes { method = "PUT", path = "/longshore/k" .. #sockets, body = "x" })
+      end
+      -- Refused by its signature: nobody asks the disk.
+      local began = core.monotonic()
+      assert.equal(403, store:send({ path = "/longshore/before", secret = "wrong" }).status)
+      most = math.max(most, core.monotonic() - began)
+      core.sleep(0.02)
+    end
+    os.remove(folder .. "/slow")
+    for _, s in ipairs(sockets) do assert.equal(200, store:answer(s).status) end
+    assert.is_true(most < 0.3, most)
+  end)
+
   -- An object of parts with `size` bytes, by curl: no part of it in this process.
   -- Its presigned URL and its CRC32C.
   local function big(store, folder, size, count)

@@ -1,14 +1,26 @@
-/* A disk that takes half a second for each fsync and each read at an offset,
- * while the file that SLOW_DISK names is there. Preloaded into nginx. */
+/* A disk that takes half a second for each fsync, each read at an offset and each
+ * question how much room there is, while the file that SLOW_DISK names is there.
+ * Preloaded into nginx. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
+static char *path;
+
+/* nginx empties its environment before the first stall. */
+__attribute__((constructor)) static void remember(void)
+{
+  const char *given = getenv("SLOW_DISK");
+
+  path = given ? strdup(given) : NULL;
+}
+
 static void stall(void)
 {
-  const char *path = getenv("SLOW_DISK");
   struct timespec half = { 0, 500000000 };
 
   if(path && access(path, F_OK) == 0)
@@ -34,4 +46,10 @@ ssize_t pread64(int fd, void *to, size_t n, off64_t at)
 {
   stall();
   return REAL(ssize_t, "pread64", int, void *, size_t, off64_t)(fd, to, n, at);
+}
+
+int statvfs(const char *where, struct statvfs *to)
+{
+  stall();
+  return REAL(int, "statvfs", const char *, struct statvfs *)(where, to);
 }

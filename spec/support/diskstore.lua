@@ -10,7 +10,7 @@
 --
 -- Options: folder, port, region, credentials, buckets, min_part (bytes; here
 -- 1, S3's own is 5 MiB), fsync (here false), and all of the configuration's
--- `diskstore`. Stopped by support.cleanup().
+-- `diskstore`; `env`, lines for nginx's environment. Stopped by support.cleanup().
 local core = require "longshore.core"
 local socket = require "socket"
 local support = require "spec.support"
@@ -33,7 +33,7 @@ function methods:launch()
   self.process = support.spawn("/usr/bin/setpriv", {
     args = { "--pdeathsig", "TERM", self.host.binary, "-p", self.run .. "/", "-c", self.run .. "/nginx.conf",
       "-e", self.run .. "/error.log" },
-    stdout = self.run .. "/error.log",
+    stdout = self.run .. "/error.log", env = self.env,
   })
   local up = support.wait_until(function()
     if not self.process:alive() then return true end
@@ -199,6 +199,7 @@ function _M.start(options)
   options = options or {}
   local given = {}
   for name, value in pairs(options) do given[name] = value end
+  given.env = nil
   given.folder = options.folder or support.tmpdir() .. "/objects"
   local run = support.tmpdir()
   local port = options.port or support.free_port()
@@ -221,7 +222,7 @@ function _M.start(options)
     port = port, endpoint = ("%s://127.0.0.1:%d"):format(given.tls and "https" or "http", port),
     region = config.diskstore.region, bucket = given.buckets[1], folder = config.diskstore.folder, run = run,
     access_key = given.credentials[1].access_key, secret_key = given.credentials[1].secret_key,
-    host = host, config = config,
+    host = host, config = config, env = options.env,
   }, mt)
   return self:launch()
 end

@@ -17,7 +17,6 @@
 --
 -- Room: nginx.
 -- @module longshore.nginx.diskstore
-local core = require "longshore.core"
 local cors = require "longshore.http.cors"
 local errors = require "longshore.errors"
 local fault = require "longshore.diskstore.fault"
@@ -161,9 +160,21 @@ local function health(self)
   return send(200, { ["content-type"] = "text/plain", ["cache-control"] = "no-store" }, "ok\n")
 end
 
+-- Bytes that may still be written to the disk, as of a second ago, or nil where
+-- that is not known. A disk that hangs must not keep the event loop: a thread
+-- asks, for one request in a second, or for one that must know it `now`.
+local function free_bytes(self, now)
+  local shared = ngx.shared[_M.dictionary]
+  if shared:add("free:turn", true, 1) or now then
+    local free = run(self, "light", "free", self.store)
+    if free then shared:set("free", free) end
+  end
+  return shared:get("free")
+end
+
 -- Whether the disk has room for a body. (What the system does not say is room.)
 local function has_room(self, length)
-  return (core.disk_free(self.disk.folder) or length) >= length
+  return (free_bytes(self) or length) >= length or (free_bytes(self, true) or length) >= length
 end
 
 -- What can be refused of a write by looking at the disk is refused before its
@@ -302,7 +313,7 @@ function _M.refused(status)
   if status == 497 then why.message = "This port speaks https only." end
   -- nginx could not write the body to the store's folder.
   local length = tonumber(ngx.var.http_content_length)
-  if status == 500 and length and state and not has_room(state, length) then
+  if status == 500 and length and state and (free_bytes(per_worker(), true) or length) < length then
     why = fault.new("InsufficientStorage")
   end
   return refuse(why)

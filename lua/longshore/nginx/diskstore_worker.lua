@@ -6,6 +6,7 @@
 --
 -- Room: nginx.
 -- @module longshore.nginx.diskstore_worker
+local core = require "longshore.core"
 local diskstore = require "longshore.diskstore"
 local fault = require "longshore.diskstore.fault"
 
@@ -58,6 +59,12 @@ end
 -- @treturn boolean
 function _M.has_bucket(options, bucket)
   return store_for(options):has_bucket(bucket)
+end
+
+--- How many bytes may still be written to the disk.
+-- @treturn number|boolean false where the system does not say
+function _M.free(options)
+  return core.disk_free(options.folder) or false
 end
 
 --- One round of the janitor. What readers mark in the shared dictionary stays.
