@@ -227,7 +227,8 @@ describe("the disk store under pressure", function()
     local till = core.monotonic() + 3
     while core.monotonic() < till do
       if #sockets < 8 then
-        sockets[#sockets + 1] = store:open(store:bytes { method = "PUT", path = "/longshore/k" .. #sockets, body = "x" })
+        sockets[#sockets + 1] = store:open(store:bytes { method = "PUT", path = "/longshore/k" .. #sockets,
+          body = "x" })
       end
       -- Refused by its signature: nobody asks the disk.
       local began = core.monotonic()
