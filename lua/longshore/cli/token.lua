@@ -1,7 +1,7 @@
 --- `longshore token`: the bearer tokens of a broker on this machine.
 --
--- Works on the broker's database, whether the broker runs or not; what is made or
--- revoked counts from the broker's next request.
+-- Works on the broker's database, whether the broker runs or not; a token that is made
+-- counts at once, one that is revoked no more after `broker.cache_seconds` (2) at the latest.
 --
 -- Room: cli.
 -- @module longshore.cli.token

@@ -145,6 +145,7 @@ _M.rules = { kind = "table", fields = {
     queue = { kind = "integer", default = 256, min = 0, max = 65536 },
     queue_seconds = seconds(30, 3600),
     max_body = size(8 * MiB, 256 * MiB),
+    cache_seconds = { kind = "integer", default = 2, min = 0, max = 60 },      -- see longshore.nginx.near
     janitor_seconds = { kind = "integer", default = 300, min = 0, max = 86400 },
     outbox_seconds = { kind = "integer", default = 1, min = 0, max = 3600 },
     metrics_allow = { kind = "list", default = { "127.0.0.1", "::1" }, each = { kind = "string", check = network } },

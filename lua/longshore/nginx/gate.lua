@@ -73,7 +73,8 @@ end
 -- already and takes no new timer.
 local function hold_up(self)
   if self.kept then return nil end
-  self.kept = ngx.timer.at(0, keep, self) == true
+  -- (It answers 1.)
+  self.kept = ngx.timer.at(0, keep, self) and true or false
   if not self.kept then return ngx.thread.spawn(hold) end
 end
 

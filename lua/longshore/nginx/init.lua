@@ -31,6 +31,7 @@ local errors = require "longshore.errors"
 local gate = require "longshore.nginx.gate"
 local inline = require "longshore.nginx.inline"
 local metrics = require "longshore.nginx.metrics"
+local near = require "longshore.nginx.near"
 local registry = require "longshore.service.registry"
 local requests = require "longshore.http.request"
 local router = require "longshore.http.router"
@@ -246,6 +247,11 @@ local function answer(self, mount, request)
   end
   read_body(request)
   if self.inline then return inline.handle(self, request, log_line) end
+  if near.takes(self, route, request) then
+    local response = near.handle(self, request, log_line)
+    if response then return response end
+    request.near = true
+  end
   return run(self, "requests", "handle", self.path, request)
 end
 

@@ -21,6 +21,7 @@ local families = {
   { "longshore_sent_bytes_total", "counter", "Bytes of answers, by operation." },
   { "longshore_errors_total", "counter", "Requests that failed, by the error's code." },
   { "longshore_refused_total", "counter", "Requests sent away because too many were there already." },
+  { "longshore_near_total", "counter", "Requests answered from rows that were read a moment ago, without a thread." },
   { "longshore_rate_limited_total", "counter", "Requests sent away because their token asked too often." },
   { "longshore_calls", "gauge", "Calls in worker threads or waiting for one, by pool and nginx worker." },
   { "longshore_store_requests_total", "counter", "Requests to object stores, by bucket and outcome." },

@@ -12,12 +12,16 @@ local clock = require "longshore.clock"
 local errors = require "longshore.errors"
 local shared = require "longshore.nginx.shared"
 local metrics = require "longshore.nginx.metrics"
+local near = require "longshore.nginx.near"
+local recent = require "longshore.store.recent"
 local service = require "longshore.service"
 
 local _M = {}
 
 local apps = {}
 local lines, request_id = {}, nil
+-- Whether what is read now may be answered from the event loop next time.
+local keeping = false
 
 -- Plain data only: an error's metatable and a function would not travel.
 local function log(level, message, fields)
@@ -38,6 +42,11 @@ local function app_for(path)
   parts.log, parts.request_id = log, function() return request_id end
   app, err = service.new(config, parts)
   if not app then return nil, err end
+  -- Changes are told of by whatever makes them: the janitor as well.
+  if config.broker.cache_seconds > 0 then
+    recent.watch(app.store, { cache = shared.cache, seconds = config.broker.cache_seconds,
+      wanted = function(row) return keeping and near.may_keep(app, row) end })
+  end
   apps[path] = app
   return app
 end
@@ -63,7 +72,9 @@ local function call(path, request, method)
   local response
   if app then
     take_body(request, app)
+    keeping = request.near == true
     response = app[method](app, request)
+    keeping = false
   else
     err = errors.from(err)
     log("error", "the application could not be started: " .. tostring(err), { field = err.field })

@@ -223,7 +223,10 @@ local function open(self, request)
     request.about.actor = actor
     local allowed = true
     -- A request that was admitted first has been counted then.
-    if not request.admitted then allowed, err = self.limit(actor) end
+    if not request.admitted then
+      allowed, err = self.limit(actor)
+      request.admitted = allowed
+    end
     if allowed then allowed, err = auth.allow(actor, route.right) end
     if not allowed then return nil, err end
     if route.service.admit then

@@ -79,7 +79,7 @@ mt.__tostring = function(self) return "database (" .. self.dialect.name .. ")" e
 -- @tparam table dialect
 -- @treturn table db, or nil, err
 function _M.open(dialect)
-  local db = setmetatable({ dialect = dialect, statements = {}, translated = {} }, mt)
+  local db = setmetatable({ dialect = dialect, statements = {}, translated = {}, touched = {} }, mt)
   local ok, err = db:connect()
   if not ok then return nil, err end
   return db
@@ -230,8 +230,19 @@ local function enter(self)
   return nil, errors.new("busy", "the database is busy; try again", { retryable = true })
 end
 
+-- Tells of the rows that were changed; of a change that failed too, since it may
+-- have happened all the same.
+local function tell(self)
+  local touched = self.touched
+  if touched[1] then
+    self.touched = {}
+    for _, id in ipairs(touched) do self.listener(id) end
+  end
+end
+
 local function leave(self, entered, ok, ...)
   if entered then self.dialect.turn:leave() end
+  if not self.inside then tell(self) end
   if not ok then error((...), 0) end
   return ...
 end
@@ -285,6 +296,15 @@ function methods:transaction(fn)
   local entered, err = enter(self)
   if entered == nil then return nil, err end
   return leave(self, entered, pcall(self.transact, self, fn))
+end
+
+--- Says that a row is being changed; the listener hears it once the change is done.
+-- To be called in the change's transaction, or else after the change.
+-- @tparam string id
+function methods:touch(id)
+  if not self.listener then return end
+  self.touched[#self.touched + 1] = id
+  if not self.inside then tell(self) end
 end
 
 --- The transaction itself, once it is this thread's turn.

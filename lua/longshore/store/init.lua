@@ -122,6 +122,12 @@ for _, room in ipairs { "uploads", "files", "cleanups", "events", "rates", "toke
   end
 end
 
+--- Says who is to hear of changed rows; see `longshore.store.recent`.
+-- @tparam function listener `listener(id)`, called after the change of an upload or a token
+function methods:on_change(listener)
+  self.db.listener = listener
+end
+
 function methods:close()
   self.db:close()
 end

@@ -64,6 +64,7 @@ local function settle_upload(db, upload)
   end
   local n, err = db:exec(("UPDATE uploads SET state = ?, lease = 0, updated_at = ?i WHERE id = ? AND state IN (%s)")
     :format(table.concat(marks, ", ")), unpack(params))
+  db:touch(upload.id)
   if not n then return nil, err end
   if n == 0 then return changed() end
   return db:exec("DELETE FROM parts WHERE upload_id = ?", upload.id)

@@ -36,6 +36,7 @@ end
 function _M.revoke_token(self, id, now)
   local n, err = self.db:exec("UPDATE tokens SET revoked_at = ?i WHERE id = ? AND revoked_at IS NULL",
     rows.milliseconds(now), id)
+  self.db:touch(id)
   if not n then return nil, err end
   if n == 1 then return true end
   local token

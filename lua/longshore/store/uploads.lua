@@ -24,7 +24,7 @@ local function insert(db, description, row)
 end
 
 -- UPDATE uploads SET <fields> WHERE id AND state in `from` [AND more]
--- Answers how many rows changed: 0 or 1.
+-- Answers how many rows changed: 0 or 1. (All but `managed` and the purge of final rows change uploads here.)
 local function change(db, id, from, fields, more, ...)
   local set, values, n = uploads:set(fields)
   local marks = {}
@@ -41,7 +41,9 @@ local function change(db, id, from, fields, more, ...)
   end
   local sql = ("UPDATE uploads SET %s WHERE id = ? AND state IN (%s)%s"):format(set,
     table.concat(marks, ", "), more and " AND " .. more or "")
-  return db:exec(sql, unpack(values, 1, n))
+  local changed, err = db:exec(sql, unpack(values, 1, n))
+  db:touch(id)
+  return changed, err
 end
 
 local function put_parts(db, id, list)

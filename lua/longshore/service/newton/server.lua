@@ -214,9 +214,11 @@ function _M.routes(settings)
     return { method = "POST", path = path, name = "newton." .. name, auth = "bearer", right = "upload",
       body = "form", tunnel = true, max_body = settings.form_max + MiB, handler = form_handler(store) }
   end
+  local urls = json_route("{upload_id}/parts/urls", "part_urls")
+  urls.near = true
   return {
     json_route("initiate", "initiate"),
-    json_route("{upload_id}/parts/urls", "part_urls"),
+    urls,
     json_route("{upload_id}/parts/checkpoint", "checkpoint"),
     json_route("{upload_id}/complete", "complete"),
     json_route("{upload_id}/abort", "abort", "optional_json"),

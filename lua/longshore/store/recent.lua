@@ -1,0 +1,102 @@
+--- Rows that were read a moment ago: for hosts that may answer from them, for some
+-- seconds, without asking the database.
+--
+-- `watch` lets a store leave such rows in a cache, and outdate them at every change
+-- that it makes: each row has a count of changes, a row is kept with the count from
+-- before it was read, and is good while the count is the same. So a reader who was
+-- slower than the change cannot bring the old row back, and with a cache that
+-- all threads and processes of a host share, whoever asks after a change was answered
+-- never gets the row from before it. Changes made elsewhere (on another machine, on
+-- the command line) are seen when the row's seconds are over: they run from when it
+-- was read, and using it does not extend them.
+--
+-- `only` is a store that knows nothing else than such rows.
+--
+-- Kept are tokens that are not revoked, and uploads that accept parts.
+--
+-- Room: store, no I/O.
+-- @module longshore.store.recent
+local errors = require "longshore.errors"
+local json = require "longshore.json"
+
+local _M = {}
+
+-- How long a count is remembered: longer than anybody needs from reading a row to keeping it.
+local COUNTED = 120
+-- Rows kept decoded.
+local DECODED = 1000
+
+local function read_then_keep(cache, seconds, read, wanted)
+  return function(self, id, owner)
+    local count = cache.get("changes:" .. id)
+    local row, err = read(self, id, owner)
+    if row and wanted(row) then
+      cache.set("row:" .. id, ("%d %s"):format(count or 0, json.encode(row)), seconds)
+    end
+    return row, err
+  end
+end
+
+--- Lets a store's rows be used again.
+-- @tparam table store of longshore.store; changed in place
+-- @tparam table options `cache`: `get(key)`, `set(key, text, seconds)` and `count(key, seconds)`, which adds one
+-- to a number that is forgotten after so many seconds; `seconds`; `wanted(row)`: whether to keep a row that was
+-- just read
+function _M.watch(store, options)
+  local cache, seconds, wanted = options.cache, options.seconds, options.wanted
+  store.token = read_then_keep(cache, seconds, store.token, function(row)
+    return not row.revoked_at and wanted(row)
+  end)
+  store.upload = read_then_keep(cache, seconds, store.upload, function(row)
+    return row.state == "uploading" and wanted(row)
+  end)
+  store:on_change(function(id) cache.count("changes:" .. id, COUNTED) end)
+end
+
+local methods = {}
+-- Whatever else is asked for is not here.
+local mt = { __index = function(_, name)
+  return methods[name] or function() return errors.fail("unavailable", "not among the recent rows: " .. name) end
+end }
+
+-- The row under an id, shared by all who ask: not to be changed.
+local function recall(self, id)
+  local text = self.cache.get("row:" .. id)
+  if not text then return errors.fail("unavailable", "not among the recent rows") end
+  local known = self.known[id]
+  if not known or known.text ~= text then
+    if self.count >= DECODED then self.known, self.count = {}, 0 end
+    local count, rest = text:match("^(%d+) (.*)$")
+    local row, err = json.decode(rest)
+    if not row then return nil, err end
+    known = { text = text, row = row, changes = tonumber(count) }
+    self.known[id], self.count = known, self.count + 1
+  end
+  if known.changes ~= (self.cache.get("changes:" .. id) or 0) then
+    return errors.fail("unavailable", "not among the recent rows any more")
+  end
+  return known.row
+end
+
+function methods:token(id)
+  return recall(self, id)
+end
+
+function methods:upload(id, owner)
+  local row, err = recall(self, id)
+  if not row then return nil, err end
+  if owner and (row.tenant ~= owner.tenant or row.organization ~= owner.organization) then
+    return errors.fail("unavailable", "not among the recent rows of this owner")
+  end
+  return row
+end
+
+--- A store of recent rows: `token` and `upload` answer those, everything else and
+-- every other row is `unavailable`.
+-- @tparam table cache `get(key)`
+-- @treturn table store
+function _M.only(cache)
+  return setmetatable({ cache = cache, known = {}, count = 0 }, mt)
+end
+
+return _M

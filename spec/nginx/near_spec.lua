@@ -1,0 +1,193 @@
+-- What the event loop answers by itself, and what takes that back. See longshore.nginx.near.
+local http = require "spec.support.http"
+local serve = require "spec.support.serve"
+local socket = require "socket"
+local support = require "spec.support"
+
+local quote = support.quote
+local SECONDS = 2
+
+describe("URLs for parts from the event loop", function()
+  local server, folder, policy
+
+  setup(function()
+    folder = support.tmpdir()
+    policy = support.write_file(folder .. "/policy.lua", "return {}\n")
+    server = serve.start { config = ([[return {
+      broker = { threads = 2, cache_seconds = %d }, policy = { file = %q, upload_seconds = 600 },
+    }]]):format(SECONDS, policy) }
+  end)
+  teardown(support.cleanup)
+
+  local function longshore(arguments)
+    local code, out = support.run(("LONGSHORE_LUA=%s %s/build/bin/longshore %s"):format(support.lua,
+      quote(support.root), arguments))
+    assert.equal(0, code, out)
+    return out
+  end
+
+  local function post(path, body, token)
+    return http.call("POST", server.url .. "/v0.5/files/uploads/" .. path, token or server.token, body)
+  end
+
+  local names = 0
+  local function initiate(token)
+    names = names + 1
+    local response = post("initiate", { filename = "n" .. names, file_type = "a/b", num_bytes = 40 * 1024 * 1024 },
+      token)
+    assert.equal(200, response.status, response.body)
+    return response.json.upload_id
+  end
+
+  local function urls(id, token)
+    return post(id .. "/parts/urls", { part_numbers = { 1, 3, 2 } }, token)
+  end
+
+  local function near()
+    local text = http.request { method = "GET", url = server.url .. "/metrics" }.body
+    return tonumber(text:match("\nlongshore_near_total (%d+)") or 0)
+  end
+
+  -- Asks until the event loop answers, and says so.
+  local function warm(id, token)
+    return support.wait_until(function()
+      local before = near()
+      assert.equal(200, urls(id, token).status)
+      return near() > before
+    end, 10)
+  end
+
+  local function until_status(status, ask, seconds)
+    local response
+    support.wait_until(function()
+      response = ask()
+      return response.status == status
+    end, seconds)
+    assert.equal(status, response.status, response.body)
+  end
+
+  it("are those that a thread gives", function()
+    local id = initiate()
+    local first = urls(id)
+    assert.equal(200, first.status, first.body)
+    local before = near()
+    local second = urls(id)
+    assert.equal(before + 1, near())
+    assert.equal(200, second.status)
+    assert.equal(3, #second.json.parts)
+    for i, part in ipairs(second.json.parts) do
+      local other = first.json.parts[i]
+      assert.same({ other.part_number, other.offset, other.length },
+        { part.part_number, part.offset, part.length })
+      assert.equal(other.url:match("^[^?]*"), part.url:match("^[^?]*"))
+    end
+    assert.truthy(second.headers["x-request-id"])
+    local put = http.request { method = "PUT", url = second.json.parts[3].url,
+      body = ("x"):rep(second.json.parts[3].length) }
+    assert.equal(200, put.status, put.body)
+  end)
+
+  it("are for an upload's owner only", function()
+    local id = initiate()
+    assert.truthy(warm(id))
+    local token = longshore(("token create --data %s --user eve --organization other"):format(
+      quote(server.data))):match("ls_[%w_]+")
+    assert.equal(404, urls(id, token).status)
+    assert.equal(404, urls(id, token).status)
+    assert.equal(401, urls(id, "ls_aaaaaaaaaaaaaaaa_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").status)
+    assert.equal(401, urls(id, server.token:sub(1, -2) .. (server.token:sub(-1) == "a" and "b" or "a")).status)
+    assert.equal(200, urls(id).status)
+  end)
+
+  it("end with the answer to abort", function()
+    for _ = 1, 20 do
+      local id = initiate()
+      urls(id)
+      assert.equal(200, urls(id).status)
+      assert.equal(200, post(id .. "/abort").status)
+      assert.equal(404, urls(id).status)
+    end
+  end)
+
+  it("end with the answer to complete", function()
+    local id = initiate()
+    local parts = {}
+    for i, part in ipairs(post(id .. "/parts/urls", { part_numbers = { 1, 2, 3 } }).json.parts) do
+      local put = http.request { method = "PUT", url = part.url, body = ("x"):rep(part.length) }
+      parts[i] = { part_number = i, part_token = put.headers.etag }
+    end
+    assert.truthy(warm(id))
+    local done = post(id .. "/complete", { parts = parts })
+    assert.equal(200, done.status, done.body)
+    assert.equal(409, urls(id).status)
+  end)
+
+  it("go on after a checkpoint", function()
+    local id = initiate()
+    assert.truthy(warm(id))
+    assert.equal(200, post(id .. "/parts/checkpoint", { parts = { { part_number = 1, part_token = "x" } } }).status)
+    assert.truthy(warm(id))
+  end)
+
+  it("end soon after a token was revoked elsewhere", function()
+    local out = longshore(("token create --data %s --user ann --json"):format(quote(server.data)))
+    local token, id = out:match("ls_[%w_]+"), out:match("tok_%w+")
+    local upload = initiate(token)
+    assert.truthy(warm(upload, token))
+    longshore(("token revoke --data %s %s"):format(quote(server.data), id))
+    until_status(401, function() return urls(upload, token) end, SECONDS + 1)
+  end)
+
+  it("count against a token's rate once each", function()
+    local token = longshore(("token create --data %s --user rae --rate 6/1h"):format(quote(server.data)))
+      :match("ls_[%w_]+")
+    local id = initiate(token)
+    for _ = 1, 5 do assert.equal(200, urls(id, token).status) end
+    assert.equal(429, urls(id, token).status)
+  end)
+
+  it("end with an upload's time", function()
+    local short = serve.start { config = [[return {
+      broker = { threads = 2, cache_seconds = 60 }, policy = { upload_seconds = 2 }, diskstore = { enabled = false },
+      buckets = { default = { profile = "generic", bucket = "bucket", region = "us-east-1",
+        endpoint = "http://127.0.0.1:1", path_style = true, access_key = "AK", secret_key = "secret" } },
+    }]] }
+    -- (No store is needed to say that the time of an upload is over, but one to begin it.)
+    local store = require("longshore.store").open { type = "sqlite", path = short.data .. "/longshore.db" }
+    local now = socket.gettime()
+    local row = { id = "upl_" .. ("a"):rep(26), file_id = "fil_" .. ("a"):rep(26), tenant = "default",
+      organization = "default", user = "admin", service = "newton", provider = "default", key = "k", filename = "f",
+      content_type = "a/b", size = 10, part_size = 10, part_count = 1, integrity = "none", signs_length = true,
+      requires_tokens = true, if_exists = "refuse", state = "starting", deadline = now + 2, lease = 0,
+      created_at = now, updated_at = now }
+    assert(store:create_upload(row, nil))
+    assert(store:start_upload(row.id, "x", now))
+    store:close()
+    local function ask()
+      return http.call("POST", short.url .. "/v0.5/files/uploads/" .. row.id .. "/parts/urls", short.token,
+        { part_numbers = { 1 } })
+    end
+    assert.equal(200, ask().status)
+    assert.equal(200, ask().status)
+    until_status(409, ask, 4)
+    assert.equal(0, short:stop())
+  end)
+
+  it("are left to the threads while the policy has a say in them", function()
+    local id = initiate()
+    assert.truthy(warm(id))
+    for _, hook in ipairs { "before_sign", "authorize", "authenticate" } do
+      support.write_file(policy, ([[return { %s = function(context)
+        if context.operation ~= "initiate" and not (context.path or ""):find("initiate") then
+          return false, "closed today" end
+      end }]]):format(hook))
+      until_status(403, function() return urls(id) end, SECONDS + 2)
+      local before = near()
+      for _ = 1, 3 do assert.equal(403, urls(id).status) end
+      assert.equal(before, near())
+      support.write_file(policy, "return {}\n")
+      until_status(200, function() return urls(id) end, SECONDS + 2)
+      assert.truthy(warm(id))
+    end
+  end)
+end)
