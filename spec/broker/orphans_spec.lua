@@ -74,6 +74,14 @@ describe("broker: orphans", function()
     assert(w.broker:part_urls(ANN, w.running.id))
   end)
 
+  it("are not what a job stages under a name that looks like ours", function()
+    local w = new()
+    local key = "staging/0b0e7c1e-93bd-4f55-a4a1-62d2a7d3a111/fil_" .. ("a"):rep(26)
+    w.provider.uploads["job"] = { key = key, parts = {}, initiated = 0 }
+    assert.equal(0, w.broker:orphans({ older_than = 0 }).uploads)
+    assert.truthy(w.provider.uploads["job"])
+  end)
+
   it("stay when the store fails, which is told", function()
     local w = new()
     forget(w)
@@ -87,5 +95,100 @@ describe("broker: orphans", function()
     assert.equal(1, w.broker:orphans().errors)
     assert.equal(1, w.broker:orphans().objects)
     assert.same({ 2, 1 }, { w.provider:left() })
+  end)
+
+  describe("of records", function()
+    local WEEK = 7 * 86400
+    local LIMITS = { service = "cognite", provider = "default", link_seconds = WEEK, max_put = 100, of_record = 5 }
+
+    local function create(w, more)
+      local request = { name = "a.txt", fields = {} }
+      for k, v in pairs(more or {}) do request[k] = v end
+      return assert(w.broker:create_record(ANN, request, LIMITS))
+    end
+
+    local function put(w, url, body)
+      assert.equal(200, (w.provider:client_put(url, body)))
+      w.clock.advance(1)
+    end
+
+    -- One with content of one PUT, one with content of parts, one whose bytes have
+    -- come and were not looked at, one that has begun its parts, one without any.
+    local function records(w)
+      local single, grant = create(w)
+      put(w, grant.url, "hello")
+      assert(w.broker:records(ANN, { { id = single.id } }))
+      local whole, parts = create(w, { parts = 2 })
+      for i, url in ipairs(parts.urls) do put(w, url, i == 1 and "first." or "second") end
+      assert(w.broker:complete_record(ANN, { id = whole.id }, parts.upload_id))
+      local fresh, unseen = create(w)
+      put(w, unseen.url, "unseen")
+      local _, begun = create(w, { parts = 2 })
+      put(w, begun.urls[1], "first.")
+      create(w)
+      return { single, whole }, fresh
+    end
+
+    local function read(w, record)
+      local links = assert(w.broker:record_downloads(ANN, { { id = record.id } }, 30,
+        function() return "text/plain" end))
+      local object = w.provider.objects[links[1].url:match("^http://store.test/(.+)$")]
+      return object and object.body
+    end
+
+    for _, layout in ipairs { "{service}/{organization}/{file_id}", "{upload_id}", "x/{user}/{upload_id}" } do
+      it("are none while the database knows them, however old; layout " .. layout, function()
+        local w = worlds.new { policy = { layout = layout } }
+        local done, fresh = records(w)
+        local objects, uploads = w.provider:left()
+        local report = w.broker:orphans { older_than = 0 }
+        assert.same({ 0, 0, 0 }, { report.uploads, report.objects, report.errors })
+        assert.same({ objects, uploads }, { w.provider:left() })
+        assert.same({ "hello", "first.second", "unseen" },
+          { read(w, done[1]), read(w, done[2]), read(w, fresh) })
+        -- Nor when their deliveries are long over, and purged.
+        for _ = 1, 60 do
+          w.clock.advance(86400)
+          w.broker:janitor()
+        end
+        assert.same({}, w.store:open_deliveries { done[1].id, done[2].id })
+        report = w.broker:orphans { older_than = 0 }
+        assert.same({ 0, 0 }, { report.objects, report.errors })
+        assert.same({ "hello", "first.second", "unseen" },
+          { read(w, done[1]), read(w, done[2]), read(w, fresh) })
+      end)
+    end
+
+    it("are removed when the database knows nothing of them, and they are old", function()
+      local w = worlds.new()
+      records(w)
+      local other = { body = "x", metadata = {}, etag = "e", modified = 0 }
+      local id = "dlv_" .. ("a"):rep(26)
+      for _, key in ipairs { "x/" .. id, id .. "/other", "a/" .. id .. "/parts/x", id .. "x/staging",
+        -- The end of parts bears a mark; this has none.
+        "cognite/acme/" .. id .. "/parts" } do
+        w.provider.objects[key] = other
+      end
+      for _, name in ipairs { "parts", "uploads", "deliveries", "records", "cleanups" } do
+        assert(w.store.db:exec("DELETE FROM " .. name))
+      end
+      w.clock.advance(7 * 86400)
+      assert.same({ 8, 1 }, { w.provider:left() })
+      assert.equal(0, w.broker:orphans().objects)
+      w.clock.advance(86400)
+      local report = w.broker:orphans()
+      assert.same({ 3, 1, 0 }, { report.objects, report.uploads, report.errors })
+      assert.same({ 5, 0 }, { w.provider:left() })
+    end)
+
+    it("are not what a cleanup will remove", function()
+      local w = worlds.new()
+      local record, grant = create(w)
+      put(w, grant.url, "hello")
+      assert(w.broker:records(ANN, { { id = record.id } }))
+      w.provider:fault("delete", { code = "unavailable", times = 99 })
+      assert(w.broker:delete_records(ANN, { { id = record.id } }))
+      assert.equal(0, w.broker:orphans({ older_than = 0 }).objects)
+    end)
   end)
 end)

@@ -5,7 +5,8 @@
 -- lost, knows less than the store has. This goes through the buckets and removes
 -- what this longshore made and does not know: keys that end in an id of ours (the
 -- default layout), old enough to belong to no running upload, and for objects
--- with an upload's mark in their metadata.
+-- with an upload's mark in their metadata; and what lies directly below the id of a
+-- delivery of records, where what came by a single PUT bears no mark.
 --
 -- Only to be run when no other longshore, with another database, uses the same
 -- bucket and prefix: it would take the other's files for orphans.
@@ -18,6 +19,7 @@ local ids = require "longshore.broker.ids"
 local _M = {}
 
 local MESSAGES = 20
+local DELIVERING = { starting = true, open = true, used = true, completing = true }
 local RUNNING = { starting = true, uploading = true, completing = true, aborting = true, expiring = true }
 
 local function note(report, key, err)
@@ -37,6 +39,8 @@ end
 -- The uploads and the file that a key's last word stands for; false when the key
 -- is not of our making.
 local function owners(self, key)
+  -- (A job's, with a name that its user chose: see longshore.broker.datasets.start.)
+  if key:find("^staging/") then return false end
   local word = key:match("[^/]+$")
   if ids.is(word, "fil_") then
     local uploads, err = self.store:uploads_of_file(word)
@@ -68,25 +72,72 @@ local function in_use(uploads, provider, key, upload_id)
   return false
 end
 
-local function look_at_upload(self, report, name, provider, upload)
-  local uploads, err = owners(self, upload.key)
+-- The delivery that a key's last words stand for (`dlv_x/parts`, where its parts
+-- go, `dlv_x/staging`, where a PUT does, or `dlv_x/` and a copy's id), its row or
+-- false, and that word; false when the key is none of these.
+local function delivery_of(self, key)
+  local id, word = key:match("([^/]+)/([^/]+)$")
+  if not ids.is(id, "dlv_") or not (word == "parts" or word == "staging" or ids.is(word, "")) then return false end
+  local row, err = maybe(self.store:delivery(id))
+  if row == nil then return nil, err end
+  return { row = row, word = word }
+end
+
+-- Whether a multipart upload is nobody's.
+local function is_stray_upload(self, name, upload)
+  local delivery, err = delivery_of(self, upload.key)
+  if delivery == nil then return nil, err end
+  if delivery then
+    local row = delivery.row
+    return not (row and row.provider == name and row.key == upload.key and DELIVERING[row.state]
+      and (not row.provider_upload_id or row.provider_upload_id == upload.upload_id))
+  end
+  local uploads
+  uploads, err = owners(self, upload.key)
   if uploads == nil then return nil, err end
-  if not uploads or in_use(uploads, name, upload.key, upload.upload_id) then return true end
+  return uploads and not in_use(uploads, name, upload.key, upload.upload_id)
+end
+
+local function look_at_upload(self, report, name, provider, upload)
+  local stray, err = is_stray_upload(self, name, upload)
+  if stray == nil then return nil, err end
+  if not stray then return true end
   report.uploads = report.uploads + 1
   if report.dry_run then return true end
   self.log("warn", "orphan removed", { provider = name, key = upload.key, kind = "upload" })
   return provider:abort_multipart { key = upload.key, upload_id = upload.upload_id }
 end
 
-local function look_at_object(self, report, name, provider, object)
-  local uploads, file = owners(self, object.key)
-  if uploads == nil then return nil, file end
-  if not uploads or in_use(uploads, name, object.key) then return true end
-  -- Also while it is being deleted: that is its cleanup's.
-  if file and file.provider == name and file.key == object.key then return true end
-  local found, err = maybe(provider:head { key = object.key })
+-- Whether an object has an upload's mark.
+local function is_marked(provider, key, prefix)
+  local found, err = maybe(provider:head { key = key })
   if found == nil then return nil, err end
-  if not found or not ids.is(found.marker, "upl_") then return true end
+  return found and ids.is(found.marker, prefix)
+end
+
+-- Whether an object is nobody's. What is being deleted is its cleanup's.
+local function is_stray_object(self, name, provider, key)
+  local delivery, err = delivery_of(self, key)
+  if delivery == nil then return nil, err end
+  if delivery then
+    if delivery.row and DELIVERING[delivery.row.state] then return false end
+    local content
+    content, err = self.store:is_content(name, key)
+    if content == nil then return nil, err end
+    if content then return false end
+    return delivery.word ~= "parts" or is_marked(provider, key, "dlv_")
+  end
+  local uploads, file = owners(self, key)
+  if uploads == nil then return nil, file end
+  if not uploads or in_use(uploads, name, key) then return false end
+  if file and file.provider == name and file.key == key then return false end
+  return is_marked(provider, key, "upl_")
+end
+
+local function look_at_object(self, report, name, provider, object)
+  local stray, err = is_stray_object(self, name, provider, object.key)
+  if stray == nil then return nil, err end
+  if not stray then return true end
   report.objects = report.objects + 1
   if report.dry_run then return true end
   self.log("warn", "orphan removed", { provider = name, key = object.key, kind = "object" })

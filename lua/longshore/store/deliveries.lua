@@ -24,6 +24,7 @@
 --   have removed the content, is dropped and one for the old content made.
 --   `false` when the delivery or the record is gone.
 -- * `purge_deliveries(before, limit) -> count`: final ones last touched before then.
+-- * `is_content(provider, key) -> bool`: whether a record has this object, or a cleanup will remove it.
 --
 -- Room: store.
 -- @module longshore.store.deliveries
@@ -171,6 +172,13 @@ end
 function _M.purge_deliveries(self, before, limit)
   return self.db:exec([[DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries
     WHERE state IN ('done', 'void') AND updated_at <= ?i ORDER BY updated_at LIMIT ?i)]], ms(before), limit)
+end
+
+function _M.is_content(self, provider, key)
+  local answer, err = self.db:query("SELECT id FROM cleanups WHERE provider = ? AND object_key = ? UNION ALL "
+    .. "SELECT CAST(id AS TEXT) FROM records WHERE provider = ? AND object_key = ?", provider, key, provider, key)
+  if not answer then return nil, err end
+  return answer[1] ~= nil
 end
 
 return _M

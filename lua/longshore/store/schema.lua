@@ -273,6 +273,9 @@ _M.migrations = {
     "ALTER TABLE tokens ADD COLUMN rate_requests {integer}",
     "ALTER TABLE tokens ADD COLUMN rate_seconds {integer}",
   },
+  {
+    "CREATE INDEX records_content ON records (object_key)",
+  },
 }
 
 local function current_version(db)

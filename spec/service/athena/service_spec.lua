@@ -33,7 +33,8 @@ describe("athena:", function()
     for field, values in pairs {
       s3_id = { "x", 7, json.null, "00000000-0000-4000-8000-00000000000" },
       storage_key = { "", "/a", "a/", "a//b", "./a", "a/../b", "a\nb", ".trash/x", ("k"):rep(1100), json.null, 7,
-        "a/fil_" .. ("a"):rep(26), "upl_" .. ("b"):rep(26) },
+        "a/fil_" .. ("a"):rep(26), "upl_" .. ("b"):rep(26),
+        "dlv_" .. ("c"):rep(26) .. "/staging" },
       size_bytes = { -1, 1.5, "7", 2 ^ 53 }, content_type = { "nonsense", "text/plain\n" }, mime_type = { "x" },
       visibility = { "secret", 1 }, public = { "yes" }, metadata = { "x", json.array { 1 }, { a = ("x"):rep(70000) } },
       file_id = { "x" }, bucket = { "", "elsewhere" }, server_side_encryption = { "rot13", "aws:kms:dsse" },

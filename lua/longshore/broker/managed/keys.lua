@@ -4,7 +4,8 @@
 -- as the store leaves below that prefix, no control characters and no slash at either end.
 -- Segments that are empty, `.` or `..` are refused unless the configuration allows them
 -- (`dot_segments`): proxies and browsers rewrite such paths. Two forms are longshore's own:
--- `.trash/...`, and a last segment like one of the ids that the broker gives to keys.
+-- `.trash/...`, and segments like the ids that the broker gives to keys: `fil_` and `upl_` in
+-- the last one, `dlv_` in any.
 --
 -- Room: broker, no I/O.
 -- @module longshore.broker.managed.keys
@@ -36,6 +37,9 @@ function _M.check(key, prefix, dots, field)
   local last = key:match("[^/]*$")
   if ids.is(last, "fil_") or ids.is(last, "upl_") then
     return check.invalid(field, "a last segment of this form is reserved")
+  end
+  for segment in key:gmatch("[^/]+") do
+    if ids.is(segment, "dlv_") then return check.invalid(field, "a segment of this form is reserved") end
   end
   if not dots then
     for segment in (key .. "/"):gmatch("([^/]*)/") do
