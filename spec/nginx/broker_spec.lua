@@ -179,6 +179,41 @@ describe("the broker in nginx", function()
   end)
 end)
 
+describe("the broker before a store that hangs", function()
+  teardown(support.cleanup)
+
+  it("gives up soon, says so, and has its threads again", function()
+    local store_port = support.free_port()
+    local between = relay.start { target = "127.0.0.1:" .. store_port }
+    local server = serve.start { store_port = store_port, config = ([[return {
+      broker = { threads = 2, queue = 8, janitor_seconds = 0 },
+      diskstore = { credentials = { { access_key = "AKSPEC", secret_key = "secret-of-the-spec" } } },
+      buckets = { default = { profile = "diskstore", bucket = "longshore", region = "us-east-1", endpoint = %q,
+        access_key = "AKSPEC", secret_key = "secret-of-the-spec", timeout = 1 } },
+    }]]):format(between.endpoint) }
+    between:rules { { method = "POST", match = "uploads", delay_answer = 30 } }
+    local connections = {}
+    local began = socket.gettime()
+    for i = 1, 4 do
+      local body = json.encode { filename = "h" .. i, file_type = "a/b", num_bytes = 10 }
+      connections[i] = assert(socket.connect("127.0.0.1", server.port))
+      connections[i]:settimeout(20)
+      connections[i]:send(("POST /v0.5/files/uploads/initiate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"
+        .. "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"):format(server.token, #body, body))
+    end
+    for _, connection in ipairs(connections) do
+      local answer = assert(http.read(connection, "POST"))
+      assert.equal(504, answer.status, answer.body)
+      connection:close()
+    end
+    assert.truthy(socket.gettime() - began < 10, socket.gettime() - began)
+    between:rules {}
+    assert.equal(200, http.call("POST", server.url .. "/v0.5/files/uploads/initiate", server.token,
+      { filename = "after", file_type = "a/b", num_bytes = 10 }).status)
+    server:stop()
+  end)
+end)
+
 describe("the broker with TLS", function()
   teardown(support.cleanup)
 

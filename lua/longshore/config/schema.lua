@@ -192,7 +192,10 @@ _M.rules = { kind = "table", fields = {
     access_key = text(),
     secret_key = text { secret = true },
     session_token = text { secret = true },
+    credentials = text(),                                                     -- a Lua file that returns a function
     path_style = { kind = "boolean", optional = true },
+    metadata_rule = text { one_of = { "rfc2047", "percent", "refuse" } },
+    timeout = { kind = "integer", optional = true, min = 1, max = 600 },      -- of a request without a file
     ca_file = text(),
   } } },
   services = { kind = "table", fields = {
@@ -374,11 +377,11 @@ function _M.complete(config, absolute)
       { field = "buckets.default" })
   end
   for name, bucket in pairs(config.buckets) do
-    if bucket.ca_file then
-      bucket.ca_file = absolute(bucket.ca_file)
-      if missing_file(bucket.ca_file) then
-        local field = ("buckets.%s.ca_file"):format(name)
-        return errors.fail("invalid", ("%s: cannot read %s"):format(field, bucket.ca_file), { field = field })
+    for _, key in ipairs { "ca_file", "credentials" } do
+      if bucket[key] then bucket[key] = absolute(bucket[key]) end
+      if bucket[key] and missing_file(bucket[key]) then
+        local field = ("buckets.%s.%s"):format(name, key)
+        return errors.fail("invalid", ("%s: cannot read %s"):format(field, bucket[key]), { field = field })
       end
     end
   end

@@ -49,7 +49,7 @@ end
 -- @treturn function `get()` returns credentials, or `nil, err` (code `unavailable`
 --   or `expired`); the table is the same until the keys change
 function _M.new(source, clock)
-  local held, asked_at, refreshing
+  local held, asked_at, refreshing, last_wrong
 
   local function usable(now)
     return held and (not held.expires_at or held.expires_at - _M.margin > now)
@@ -73,6 +73,7 @@ function _M.new(source, clock)
         held = fresh
       end
     end
+    last_wrong = wrong
     return wrong
   end
 
@@ -91,7 +92,7 @@ function _M.new(source, clock)
     if held and not wrong then
       return errors.fail("expired", "credentials: they have expired and the source gives no newer ones")
     end
-    return errors.fail("unavailable", "credentials: " .. (wrong or "the source failed a moment ago"),
+    return errors.fail("unavailable", "credentials: " .. (wrong or (last_wrong or "the source failed") .. " (a moment ago)"),
       { retryable = true })
   end
 end

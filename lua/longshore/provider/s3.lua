@@ -153,7 +153,8 @@ end
 --  * `access_key`, `secret_key`, `session_token`, or `credentials` (a function, see
 --    `longshore.provider.credentials`);
 --  * `metadata_rule`: rfc2047, percent or refuse (`longshore.provider.metadata`);
---  * `transport`, `clock`, `attempts` (5), `timeout` (60 seconds), `learn_clock`
+--  * `transport`, `clock`, `attempts` (5), `timeout` (60 seconds), `patience` (no
+--    further attempt this many seconds after the first began), `learn_clock`
 --    (true: follow the store's clock when ours is off).
 -- @treturn[1] table provider
 -- @treturn[2] nil
@@ -165,7 +166,7 @@ function _M.new(o)
   settings.clock = o.clock or require("longshore.clock").system
   settings.transport = o.transport or require("longshore.http.transport").new {}
   settings.attempts, settings.timeout, settings.random = o.attempts, o.timeout, o.random
-  settings.learn_clock = o.learn_clock
+  settings.learn_clock, settings.patience = o.learn_clock, o.patience
   self.client = client.new(settings)
   return setmetatable(self, mt)
 end

@@ -30,13 +30,13 @@ end
 --- Makes a client.
 -- @tparam table o `address`, `public_address` (from `address.bucket`), `region`,
 --   `credentials` (a source), `clock`, `transport`, and the optional `attempts`
---   (5), `timeout` (60), `random`, `learn_clock` (true)
+--   (5), `timeout` (60), `patience` (none), `random`, `learn_clock` (true)
 -- @treturn table client
 function _M.new(o)
   local self = setmetatable({
     address = o.address, public_address = o.public_address, region = o.region, clock = o.clock,
     transport = o.transport, attempts = o.attempts or 5, timeout = o.timeout or 60, random = o.random or random,
-    learn_clock = o.learn_clock ~= false, offset = 0,
+    patience = o.patience or math.huge, learn_clock = o.learn_clock ~= false, offset = 0,
   }, mt)
   local get = credentials.new(o.credentials, o.clock)
   local keys, signer
@@ -180,7 +180,7 @@ function methods:send(request)
   local path = request.key and self.address.root .. request.key or self.address.root:gsub("(.)/$", "%1")
   local context = { what = request.what, region = self.region, path = path }
   local attempts = request.attempts or self.attempts
-  local lost = false
+  local lost, began = false, self.clock.now()
   for number = 1, attempts do
     local response, err = try(self, request, context)
     if response then
@@ -190,7 +190,7 @@ function methods:send(request)
     lost = lost or err.lost or err.nonsense or (err.retryable and err.code ~= "busy")
     if err.retryable and request.reconsider then err = request.reconsider(err) or err end
     err.lost = lost or nil
-    if not err.retryable or number == attempts then
+    if not err.retryable or number == attempts or self.clock.now() - began >= self.patience then
       err.tries = number
       return nil, err
     end
