@@ -201,6 +201,11 @@ describe("the broker mounted in a stock nginx", function()
     for name in text:gmatch("# TYPE (%S+)") do
       assert.equal(1, select(2, text:gsub("# TYPE " .. name .. " ", "")), name)
     end
+    -- The logs are written within a second.
+    assert.truthy(support.wait_until(function()
+      return (support.read_file(folder .. "/access.log") or ""):find('"operation":"newton.info","status":200', 1, true)
+        and (support.read_file(folder .. "/audit.log") or ""):find("\n.*\n")
+    end, 5))
     local lines = {}
     for line in support.read_file(folder .. "/audit.log"):gmatch("[^\n]+") do
       lines[#lines + 1] = assert(json.decode(line))
@@ -212,7 +217,6 @@ describe("the broker mounted in a stock nginx", function()
     assert.equal("ann", lines[1].user)
     assert.equal(started.headers["x-request-id"], lines[1].request_id)
     assert.truthy(lines[1].token:find("^tok_"))
-    assert.truthy(support.read_file(folder .. "/access.log"):find('"operation":"newton.info","status":200', 1, true))
   end)
 
   it("hands the request's id to the object store", function()

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <time.h>
 
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
 
 void lsb_open_system(lua_State *L);
@@ -55,6 +56,25 @@ static int l_random(lua_State *L)
   return 1;
 }
 
+/* letters(n) -> n random characters of a-z and 2-7 (RFC 4648 base 32), five
+ * bits each: 32 divides 256, so none is likelier than another */
+static int l_letters(lua_State *L)
+{
+  static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
+  size_t n = (size_t)lsb_check_uint(L, 1, 0, 256);
+  unsigned char bytes[256];
+  char text[256];
+
+  if(n && RAND_bytes(bytes, (int)n) != 1)
+    return lsb_fail(L, "internal", "the system gave no random bytes");
+  for(size_t i = 0; i < n; i++)
+    text[i] = alphabet[bytes[i] % 32];
+  lua_pushlstring(L, text, n);
+  OPENSSL_cleanse(bytes, sizeof(bytes));
+  OPENSSL_cleanse(text, sizeof(text));
+  return 1;
+}
+
 void lsb_open_system(lua_State *L)
 {
   static const luaL_Reg funcs[] = {
@@ -62,6 +82,7 @@ void lsb_open_system(lua_State *L)
     { "monotonic", l_monotonic },
     { "sleep", l_sleep },
     { "random", l_random },
+    { "letters", l_letters },
     { NULL, NULL }
   };
 

@@ -6,20 +6,11 @@ local core = require "longshore.core"
 
 local _M = {}
 
--- A letter for each byte; 256 is a multiple of 32: no bias.
-local letters = {}
-for byte = 0, 255 do
-  local i = byte % 32 + 1
-  letters[string.char(byte)] = ("abcdefghijklmnopqrstuvwxyz234567"):sub(i, i)
-end
-
 --- Random characters of the base-32 alphabet (RFC 4648, small letters); 5 bits
 -- each.
 -- @tparam number n how many
 -- @treturn string
-function _M.characters(n)
-  return (core.random(n):gsub(".", letters))
-end
+_M.characters = core.letters
 
 --- A new id: a prefix and 26 characters, 130 random bits.
 -- @tparam string prefix such as "upl_"

@@ -284,6 +284,7 @@ _M.rules = { kind = "table", fields = {
     access = text(),
     format = { kind = "string", default = "text", one_of = { "text", "json" } },
     audit = text(),
+    buffered = { kind = "boolean", default = true },   -- lines for files are written within a second
   } },
   nginx = { kind = "table", fields = {
     binary = text(),

@@ -13,18 +13,11 @@ local core = require "longshore.core"
 
 local _M = {}
 
--- Five bits of a random byte, as a letter.
-local letters = {}
-for byte = 0, 255 do
-  local n = byte % 32 + 1
-  letters[string.char(byte)] = ("abcdefghijklmnopqrstuvwxyz234567"):sub(n, n)
-end
-
 --- A random id: a prefix and 26 base-32 characters.
 -- @tparam string prefix for example "req_"
 -- @treturn string
 function _M.new_id(prefix)
-  return prefix .. core.random(26):gsub(".", letters)
+  return prefix .. core.letters(26)
 end
 
 --- Splits and decodes a query string. Of a name that occurs twice the first

@@ -16,12 +16,17 @@ local _M = {}
 local methods = {}
 local mt = { __index = methods, __name = "longshore.http.router" }
 
+-- (Plain searches: LuaJIT compiles those.)
 local function split(path)
-  local segments = {}
-  for segment in (path:gsub("^/", "") .. "/"):gmatch("([^/]*)/") do
-    segments[#segments + 1] = segment
+  local segments, n = {}, 0
+  local from = path:byte(1) == 47 and 2 or 1
+  while true do
+    local slash = path:find("/", from, true)
+    n = n + 1
+    segments[n] = path:sub(from, slash and slash - 1 or -1)
+    if not slash then return segments end
+    from = slash + 1
   end
-  return segments
 end
 
 --- A router over some routes.

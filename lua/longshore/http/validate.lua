@@ -164,11 +164,17 @@ function checks.array(rule, value, field, problems)
   if rule.max_items and n > rule.max_items then
     return add(problems, rule, field, "length", ("at most %d entries are allowed, got %d"):format(rule.max_items, n))
   end
-  local clean = {}
+  local clean, items = {}, rule.items
+  local numbers = items.type == "integer" and not items.check
   for i = 1, n do
-    local item = walk(rule.items, value[i], ("%s[%d]"):format(field, i - 1), problems, true)
-    if #problems >= MAX_PROBLEMS then return nil end
-    clean[i] = item
+    local item = value[i]
+    -- Long lists of numbers need no names for what is right.
+    if numbers and is_integer(item) and item >= (items.min or -LARGEST) and item <= (items.max or LARGEST) then
+      clean[i] = to_integer(item)
+    else
+      clean[i] = walk(items, item, ("%s[%d]"):format(field, i - 1), problems, true)
+      if #problems >= MAX_PROBLEMS then return nil end
+    end
   end
   return json.array(clean)
 end
@@ -177,15 +183,26 @@ local function join(field, name)
   return field == "" and name or field .. "." .. name
 end
 
+-- The names of a rule's fields in order, made once: problems come in the same order always.
+local orders = setmetatable({}, { __mode = "k" })
+
+local function names_of(fields)
+  local names = orders[fields]
+  if not names then
+    names = {}
+    for name in pairs(fields) do names[#names + 1] = name end
+    table.sort(names)
+    orders[fields] = names
+  end
+  return names
+end
+
 function checks.object(rule, value, field, problems)
   if type(value) ~= "table" or json.is_array(value) then
     return wrong_type(problems, rule, field, value, "an object")
   end
   local clean = {}
-  local names = {}
-  for name in pairs(rule.fields) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do
+  for _, name in ipairs(names_of(rule.fields)) do
     local item = walk(rule.fields[name], value[name], join(field, name), problems)
     clean[name] = item
   end

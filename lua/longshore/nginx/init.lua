@@ -183,7 +183,7 @@ local function report(response)
   ngx.update_time()
   metrics.request(operation, response.status, ngx.now() - ngx.req.start_time(), tonumber(vars.request_length) or 0,
     #(response.body or ""))
-  if about.code then metrics.count("longshore_errors_total", metrics.labels { "code", about.code }) end
+  if about.code then metrics.count("longshore_errors_total", metrics.label("code", about.code)) end
   -- A variable that no log of this nginx.conf uses cannot be assigned.
   if state and not state.unlogged and not pcall(fill, vars, about, operation) then state.unlogged = true end
 end

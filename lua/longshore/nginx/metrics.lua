@@ -4,6 +4,8 @@
 -- A key is the sample's name and labels as they are printed, so that nothing has
 -- to be put together but when something is counted. Counting is one atomic
 -- addition in shared memory and never waits; without the dictionary it does nothing.
+-- An nginx worker gathers what its handlers count and adds it once a second; what
+-- other workers counted is seen that late.
 --
 -- Room: nginx.
 -- @module longshore.nginx.metrics
@@ -56,13 +58,59 @@ function _M.labels(pairs)
   return table.concat(words, ",")
 end
 
+-- Labels of one name, made once: operations, buckets and hooks are few.
+local single = {}
+
+--- One label as it is printed; for names that have few values.
+-- @tparam string name
+-- @tparam string value
+-- @treturn string
+function _M.label(name, value)
+  local known = single[name]
+  if not known then
+    known = {}
+    single[name] = known
+  end
+  local text = known[value]
+  if not text then
+    text = _M.labels { name, value }
+    known[value] = text
+  end
+  return text
+end
+
+-- What this nginx worker has counted and not yet added; nil in threads, which count at once.
+local gathered
+
+local function add(key, by)
+  if gathered then
+    gathered[key] = (gathered[key] or 0) + by
+    return
+  end
+  local dict = dictionary()
+  if dict then dict:incr(key, by, 0) end
+end
+
+--- Adds what was gathered.
+function _M.flush()
+  local dict = dictionary()
+  if not gathered or not dict then return end
+  local all = gathered
+  gathered = {}
+  for key, by in pairs(all) do dict:incr(key, by, 0) end
+end
+
+--- From now on counts are gathered: whoever calls this calls `flush` every second, and in the end.
+function _M.gather()
+  gathered = gathered or {}
+end
+
 --- Adds to a counter.
 -- @tparam string name
 -- @tparam string labels of `labels`
 -- @tparam[opt=1] number by
 function _M.count(name, labels, by)
-  local dict = dictionary()
-  if dict then dict:incr(name .. "{" .. labels .. "}", by or 1, 0) end
+  add(name .. "{" .. labels .. "}", by or 1)
 end
 
 --- Sets a gauge.
@@ -111,14 +159,12 @@ end
 -- @tparam string labels
 -- @tparam number seconds
 function _M.observe(name, labels, seconds)
-  local dict = dictionary()
-  if not dict then return end
   local i = 1
   while BOUNDS[i] and seconds > BOUNDS[i] do i = i + 1 end
   local keys = keys_of(name, labels)
   -- Each observation is in one bucket here; `render` adds them up.
-  dict:incr(keys[i], 1, 0)
-  dict:incr(keys.sum, seconds, 0)
+  add(keys[i], 1)
+  add(keys.sum, seconds)
 end
 
 --- Counts an answered request.
@@ -160,6 +206,7 @@ end
 --- Everything that was counted, as text.
 -- @treturn string
 function _M.render()
+  _M.flush()
   local dict, plain, buckets, sums = dictionary(), {}, {}, {}
   for _, key in ipairs(dict and dict:get_keys(0) or {}) do
     local value = dict:get(key)

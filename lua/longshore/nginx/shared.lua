@@ -48,7 +48,7 @@ _M.cache = cache
 
 local function observe(kind, labels, seconds, bytes)
   if kind == "store" then
-    local bucket = metrics.labels { "bucket", labels.bucket }
+    local bucket = metrics.label("bucket", labels.bucket)
     metrics.count("longshore_store_requests_total", bucket .. ',outcome="' .. labels.outcome .. '"')
     metrics.observe("longshore_store_seconds", bucket, seconds)
     if bytes.sent and bytes.sent > 0 then metrics.count("longshore_store_sent_bytes_total", bucket, bytes.sent) end
@@ -56,9 +56,9 @@ local function observe(kind, labels, seconds, bytes)
       metrics.count("longshore_store_received_bytes_total", bucket, bytes.received)
     end
   elseif kind == "uploaded" then
-    metrics.count("longshore_uploaded_bytes_total", metrics.labels { "service", labels.service }, bytes.received)
+    metrics.count("longshore_uploaded_bytes_total", metrics.label("service", labels.service), bytes.received)
   else
-    local hook = metrics.labels { "hook", labels.hook }
+    local hook = metrics.label("hook", labels.hook)
     metrics.count("longshore_hooks_total", hook .. ',outcome="' .. labels.outcome .. '"')
     metrics.observe("longshore_hook_seconds", hook, seconds)
   end

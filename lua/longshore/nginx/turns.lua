@@ -88,6 +88,9 @@ function _M.start(state, how)
   local function every(seconds, turn)
     if seconds > 0 then assert(ngx.timer.every(seconds, turn, state, how)) end
   end
+  metrics.gather()
+  -- (When nginx stops, its timers are called a last time.)
+  every(1, metrics.flush)
   if not state.inline then every(1, measure) end
   if ngx.worker.id() ~= 0 then return end
   for _, target in ipairs(listeners(state.config.policy)) do
