@@ -328,13 +328,19 @@ end)
 
 describe("the contract of rewrites", function()
   it("says so where a service cannot do what is asked", function()
-    local asked = chain.new { { before_initiate = function() return { quotas = {} } end } }
-    assert(asked:decide("before_initiate", { actor = ANN, holds = true }))
-    local reason
-    asked.log = function(_, _, fields) reason = fields end
-    assert.is_nil((asked:decide("before_initiate", { actor = ANN, service = "athena" })))
-    assert.equal("quotas", reason.field)
-    assert.truthy(reason.reason:find("athena", 1, true))
+    for service, fields in pairs { athena = { key = "k", provider = "p" }, geolens = { metadata = { a = 1 } } } do
+      for field, value in pairs(fields) do
+        local reason
+        local asked = chain.new({ { before_initiate = function() return { [field] = value } end } },
+          function(_, _, given) reason = given end)
+        assert(asked:decide("before_initiate", { actor = ANN, service = "newton" }))
+        assert(asked:decide("before_initiate", { actor = ANN, service = service, [field] = value })) -- as it is
+        local _, err = asked:decide("before_initiate", { actor = ANN, service = service })
+        assert.same({ "internal", "before_initiate" }, { err.code, err.hook })
+        assert.equal(field, reason.field)
+        assert.truthy(reason.reason:find(service, 1, true))
+      end
+    end
   end)
 
   local contract = require "longshore.policy.contract"

@@ -18,6 +18,7 @@
 -- @module longshore.broker.complete
 local assembly = require "longshore.broker.assembly"
 local check = require "longshore.broker.check"
+local decision = require "longshore.broker.decision"
 local errors = require "longshore.errors"
 
 local _M = {}
@@ -58,16 +59,6 @@ local function step_back(self, row, err, actor)
   return nil, err
 end
 
--- The policy looks at content that nobody else can see yet. What it refuses fails;
--- what it cannot say now, because something is away or it broke itself, waits.
-local function admit(self, row, actor, content)
-  local ok, err = self.policy:decide("before_register", { actor = actor, upload = self:view_upload(row),
-    size = content.size, etag = content.etag, crc32c = content.crc32c })
-  if ok then return true end
-  if err.retryable or err.code == "internal" then return nil, err end
-  return nil, err, true
-end
-
 -- The file as it will be seen, for whoever is told of it.
 local function finished_view(self, row, fields)
   local file = self.store:file(row.file_id)
@@ -83,7 +74,7 @@ local function register(self, row, actor, content)
   local checks = { "size" }
   if row.expected_crc32c then checks[2] = "crc32c" end
   local admitted, refused
-  admitted, err, refused = admit(self, row, actor, content)
+  admitted, err, refused = decision.admit(self, actor, self:view_upload(row), content)
   if not admitted then
     if refused then return fail(self, row, err, actor) end
     return nil, err

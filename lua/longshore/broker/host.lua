@@ -95,6 +95,11 @@ function _M.new(broker, context)
   function host.find(query)
     if not actor then return errors.fail("state", "nobody is asking") end
     assert(type(query) == "table" and type(query.filename) == "string", "filename expected")
+    local current = context.current
+    if query.service == context.service and context.service ~= "newton" then
+      if current and (query.filename == context.filename or query.filename == current.filename) then return current end
+      return errors.fail("not_found", "there is no finished file of this name")
+    end
     local row, err = broker.store:file_by_name {
       tenant = actor.tenant, organization = actor.organization, service = query.service, filename = query.filename,
     }

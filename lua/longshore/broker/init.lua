@@ -82,7 +82,7 @@ function _M.new(options)
   end
   setmetatable(self, mt):manage {}
   if self.policy.attach then
-    self.policy:attach(function(context) return host.new(self, context) end)
+    self.policy = self.policy:attach(function(context) return host.new(self, context) end)
   end
   return self
 end
@@ -154,7 +154,7 @@ end
 -- the copy is written before, and is to be dropped by whoever points a row at it.
 -- @tparam table provider
 -- @tparam table o `provider` (its name), `from`, `to`, `due` of the cleanup,
--- `content_type`, `if_match`
+-- `content_type`, `headers`, `if_match`
 -- @treturn table|nil cleanup; its `key` is the copy's
 -- @treturn table|nil err of the database or the store; nothing is left
 -- @treturn boolean|nil true when the store did not copy
@@ -162,7 +162,8 @@ function methods:freeze(provider, o)
   local cleanup = self:new_cleanup { provider = o.provider, key = o.to, due = o.due }
   local ok, err = self.store:add_cleanup(cleanup)
   if not ok then return nil, err end
-  ok, err = provider:copy { from = o.from, to = o.to, content_type = o.content_type, if_match = o.if_match }
+  ok, err = provider:copy { from = o.from, to = o.to, content_type = o.content_type, headers = o.headers,
+    if_match = o.if_match }
   if ok then return cleanup end
   provider:delete { key = o.to }
   return nil, err, true

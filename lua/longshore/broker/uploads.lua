@@ -4,6 +4,7 @@
 -- @module longshore.broker.uploads
 local check = require "longshore.broker.check"
 local core = require "longshore.core"
+local decision_room = require "longshore.broker.decision"
 local errors = require "longshore.errors"
 local ids = require "longshore.broker.ids"
 local json = require "longshore.json"
@@ -79,18 +80,6 @@ local function new_rows(self, actor, r, decision, provider, parts)
   return upload, file
 end
 
--- The headers that the policy wants the object to have.
-local function object_headers(decision)
-  local headers, tags = {}, {}
-  for name, value in pairs(decision.headers or {}) do headers[name] = value end
-  for name, value in pairs(decision.tags or {}) do
-    tags[#tags + 1] = core.uri_encode(name) .. "=" .. core.uri_encode(value)
-  end
-  table.sort(tags)
-  if tags[1] then headers["x-amz-tagging"] = table.concat(tags, "&") end
-  return next(headers) and headers or nil
-end
-
 -- A new upload: policy, plan, row, the store's upload, row.
 local function start(self, actor, r, decision)
   local provider, err = self:provider(decision.provider)
@@ -108,7 +97,7 @@ local function start(self, actor, r, decision)
   if not ok then return nil, err end
 
   local begun, why = provider:create_multipart {
-    key = row.key, content_type = row.content_type, marker = row.id, headers = object_headers(decision),
+    key = row.key, content_type = row.content_type, marker = row.id, headers = decision_room.object_headers(decision),
   }
   if begun then
     ok, err = self.store:start_upload(row.id, begun.upload_id, self.clock.now())
@@ -256,7 +245,6 @@ function _M.initiate(self, actor, request)
     actor = actor, operation = r.operation, service = r.service, filename = r.filename,
     content_type = r.content_type, size = r.size, max_size = r.max_size, metadata = r.metadata,
     part_size = r.part_size, resume = r.resume, provider = r.provider, if_exists = r.if_exists,
-    holds = true,
     file_id = ids.new("fil_"), upload_id = ids.new("upl_"),
   })
   if not decision then return nil, err end

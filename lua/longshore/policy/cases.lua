@@ -80,7 +80,7 @@ local function usual(hook, now)
   local values = {
     operation = "initiate", right = "upload", service = "newton", filename = "file.bin", size = 1000,
     content_type = "application/octet-stream", resume = false, file_id = "fil_case", upload_id = "upl_case",
-    provider = "default", if_exists = "refuse", holds = true, numbers = { 1 }, parts = {}, upload = upload,
+    provider = "default", if_exists = "refuse", numbers = { 1 }, parts = {}, upload = upload,
     method = "POST", path = "/", token = false, client = { address = "192.0.2.1", agent = "case" },
     visibility = "public",
     etag = "etag", file = { id = "fil_case", filename = "file.bin", size = 1000, state = "registered",
@@ -175,7 +175,7 @@ function _M.run(policy, list)
     local now = dates.parse_time(case.now) or 1767225600
     local reason
     local asked = chain.new({ policy }, function(_, _, fields) reason = fields and fields.reason end)
-    asked:attach(function() return host_of(case, now) end)
+    asked = asked:attach(function() return host_of(case, now) end)
     local context = merge(usual(hook, now), case.context)
     if context.actor == nil and hook ~= "authenticate" then
       context.actor = merge({ user = "ann", organization = "acme", tenant = "default", via = "token",

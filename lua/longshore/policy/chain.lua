@@ -50,23 +50,26 @@ local function refusal(hook, reason)
     { hook = hook })
 end
 
-local function apply(self, hook, name, context, rewrites)
-  local allowed, held = contract.hooks[hook].rewrites or {}, contract.hooks[hook].held or {}
+local function apply(self, hook, policy, context, rewrites, rewritten)
+  local allowed, name = contract.hooks[hook].rewrites or {}, policy.name
+  -- (The house rules lay keys out for everybody; where the client does it, nobody looks.)
+  local fixed = hook == "before_initiate" and policy ~= self.house and contract.fixed[context.service] or {}
   for field, value in pairs(rewrites) do
     local check = allowed[field]
     if not check then
       return broken(self, hook, name, ("%s may not be rewritten"):format(tostring(field)),
         tostring(field))
     end
-    if held[field] and not context.holds then
-      return broken(self, hook, name, ("%s cannot be rewritten for uploads of %s"):format(field,
-        tostring(context.service or "this service")), field)
+    if fixed[field] and value ~= context[field] then
+      return broken(self, hook, name, ("%s cannot be rewritten for uploads of %s: %s"):format(field,
+        context.service, fixed[field]), field)
     end
     local ok, expected = check(value)
     if not ok then
       return broken(self, hook, name, ("%s: %s expected"):format(field, expected), field)
     end
     context[field] = value
+    if policy ~= self.house then rewritten[field] = true end
   end
   return true
 end
@@ -76,10 +79,12 @@ local function host_of(self, context)
   return self.hosts and self.hosts(context) or {}
 end
 
---- Says where hosts come from: the functions that a hook may call.
+--- The same policy for somebody who says where hosts come from: the functions that a
+-- hook may call. One policy may serve several brokers.
 -- @tparam function hosts (context) -> table of functions
+-- @treturn table policy
 function methods:attach(hosts)
-  self.hosts = hosts
+  return setmetatable({ hosts = hosts }, { __index = self, __name = mt.__name })
 end
 
 --- Whether any policy has this hook.
@@ -96,9 +101,10 @@ end
 -- @tparam string hook
 -- @tparam table context
 -- @treturn table the context with what was rewritten, or nil, err
+-- @treturn table which fields were rewritten, but for the house rules
 function methods:decide(hook, context)
   assert(contract.hooks[hook], hook)
-  local decision = copy(context, 0)
+  local decision, rewritten = copy(context, 0), {}
   for _, policy in ipairs(self.policies) do
     local fn = policy[hook]
     if fn then
@@ -115,14 +121,14 @@ function methods:decide(hook, context)
       elseif answer == false or (answer == nil and reason ~= nil) then
         ok, err = refusal(hook, reason)
       elseif type(answer) == "table" then
-        ok, err = apply(self, hook, policy.name, decision, answer)
+        ok, err = apply(self, hook, policy, decision, answer, rewritten)
       elseif answer ~= nil and answer ~= true then
         ok, err = broken(self, hook, policy.name, "answered a " .. type(answer))
       end
       if not ok then return nil, err end
     end
   end
-  return decision
+  return decision, rewritten
 end
 
 --- Tells every policy; whatever they do, the others are told too.

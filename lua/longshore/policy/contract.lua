@@ -2,14 +2,33 @@
 --
 -- A `before_` hook may refuse; one with `rewrites` may answer a table of changes.
 -- An `after_` hook is told; its answer is ignored; when it raises it is told again
--- later. Every hook's context has `actor` (`user`, `organization`, `tenant`,
+-- later. Every service asks them all, where it has such a moment; what its API fixes
+-- (`fixed`) cannot be rewritten there. Every hook's context has `actor` (`user`, `organization`, `tenant`,
 -- `rights`, `via`, `client` with `address` and `agent` where a request is behind it;
--- nil when the janitor acts) and the fields listed under `sees`; it is the hook's own copy.
+-- nil when the janitor acts, or whoever looked when bytes had come) and the fields listed under `sees`; it
+-- is the hook's own copy. An `upload` and a `file` have the fields of `upload_fields` and `file_fields`, whatever
+-- the service, and more where they are known: `size`, `content_type`, `part_count`, `deadline`; `etag`, `crc32c`,
+-- `metadata`, `visibility`.
+--
+-- What the words mean for each service:
+--
+-- * newton: a file is named by its filename; uploads have parts and an end.
+-- * athena: a file is named by the key that the client gives it (`client_key`); `before_initiate` is asked for a URL
+--   (`upload_url`), a multipart upload (`multipart_create`), bytes through the broker (`ingest`), another key
+--   (`update_file`) and out of the trash (`restore_file`). The store replaces what lies at a key, so a URL to
+--   read that was given before shows new bytes before they were looked at; no other is given then.
+-- * cognite: a file is named by its external id, one without has no other beside it; each set of links is an upload.
+-- * geolens: a job is an upload, and the file a dataset; only a re-upload has one that is there already.
+--
+-- Nobody says when a single PUT of athena or cognite has ended: its bytes are noticed, by a reader or the
+-- janitor, and then `before_complete` and `before_register` are asked. Refused bytes are removed; what was
+-- there before stays (for athena: is gone with the store's replacing it).
 --
 -- Its second argument is `host`: `now()`, `log(level, message, fields)`, `word(name)`
 -- (a safe word for keys), `sha256(text)` (hex), `take{name=, key=, limit=, seconds=}`
 -- (counts; answers the seconds to wait, 0 when it was allowed), `find{service=,
--- filename=}` (the actor's finished file of that name), `fetch{method=, url=, headers=,
+-- filename=}` (the actor's finished file of that name; beside newton's, only the one that is
+-- `current`), `fetch{method=, url=, headers=,
 -- body= or json=, timeout=}` (of the URLs that the configuration allows; answers
 -- `status`, `headers`, `body`, `json`), and where there is an upload with content
 -- (before_register, after_complete) `head(bytes)` and `url(seconds)`.
@@ -124,6 +143,17 @@ end
 local quota = record({ scope = one_of("user", "organization"), bytes = whole(0, 9007199254740991),
   files = whole(0, 9007199254740991), running = whole(0, 9007199254740991) }, { "scope" })
 
+--- What every `upload` and every `file` has.
+_M.upload_fields = { "id", "file_id", "filename", "service", "state", "provider", "key", "organization", "tenant",
+  "user", "created_at", "updated_at" }
+_M.file_fields = { "id", "filename", "service", "state", "organization", "tenant", "user", "created_at", "updated_at" }
+
+--- What the API of a service fixes, and why a policy cannot rewrite it there.
+_M.fixed = {
+  athena = { key = "the client names the key", provider = "the client names the bucket" },
+  geolens = { metadata = "a dataset has none" },
+}
+
 --- The hooks by name: `sees` (for the documentation), `rewrites` (field to its
 -- check) and `after`.
 _M.hooks = {
@@ -143,22 +173,21 @@ _M.hooks = {
   -- An upload is about to be started (`operation` initiate or ingest), or taken
   -- up again (`resume`; only refusing and upload_seconds count then).
   before_initiate = {
-    -- Not every service's uploads can have these: only where the context has `holds`.
-    held = { if_exists = true, replaces = true, quotas = true, headers = true, tags = true },
     sees = { "operation", "service", "filename", "content_type", "size", "max_size", "metadata",
       "part_size", "resume", "file_id", "upload_id", "provider", "if_exists", "quotas", "headers", "tags",
-      "holds", -- the content will be shown to before_register, before anybody else sees it
-      "client_key" }, -- where the client names the key (athena); a rewritten `key` counts for nothing then
+      "current", -- what is there already and would be replaced, a file (but newton's: see host.find)
+      "client_key" }, -- where the client names the key (athena)
     rewrites = {
       key = key,
       provider = text(255),
       content_type = text(255),
       metadata = plain,
-      part_size = whole(1, 9007199254740991),
-      upload_seconds = whole(1, 315360000),
+      part_size = whole(1, 9007199254740991), -- where longshore plans the parts (newton, geolens)
+      upload_seconds = whole(1, 315360000), -- of a service with an end of its own: if that is sooner
       max_running = whole(1, 9007199254740991),
+      -- keep: both stay; where two cannot have the name (all but newton) that is refuse
       if_exists = one_of("refuse", "replace", "keep"),
-      replaces = text(64), -- with if_exists replace: only this file (its id)
+      replaces = text(64), -- with if_exists replace: only this file (its id), as it is now
       quotas = list_of(quota),
       headers = headers,
       tags = tags,

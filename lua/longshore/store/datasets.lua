@@ -12,8 +12,8 @@
 -- * `create_dataset(row) -> true`
 -- * `dataset(id, owner|nil) -> row`
 -- * `dataset_usage{tenant,organization,user} -> {datasets=, bytes=}`
--- * `create_job(row, cleanup) -> true`: with the cleanup that will remove what
---   is left at its staging key.
+-- * `create_job(row, cleanup, room|nil) -> true`: with the cleanup that will remove what
+--   is left at its staging key; `quota` when there is no room (see `longshore.store.quotas`).
 -- * `job(id, owner|nil) -> row`
 -- * `start_job(id, {provider_upload_id,part_size,part_count,cleanup,now}) -> bool`:
 --   the store has begun a multipart upload; the cleanup learns of it too.
@@ -22,7 +22,7 @@
 -- * `bind_job(id, {key,etag,crc32c,deadline,now,cleanup}) -> bool`: pending and
 --   without content → with content; the cleanup that would have removed the
 --   content is dropped.
--- * `fail_job(job, {error,now,cleanup|nil,stale|nil,bound|nil}) -> bool`: pending
+-- * `fail_job(job, {error,now,cleanup|nil,stale|nil,bound|nil,events|nil}) -> bool`: pending
 --   or running → failed. With `stale` only while its deadline is the one in `job`;
 --   with `bound=false` only while it has no content. The dataset is no longer busy.
 -- * `begin_commit(job, {now,deadline,layer_name,srid,options}) -> bool`: pending
@@ -31,10 +31,12 @@
 -- * `claim_job(job, deadline) -> bool`: a running job's lease moves from the value
 --   in `job`.
 -- * `step_job(id, {current_step,rows_processed,now}) -> bool`: while running.
--- * `finish_commit(job, {now,dataset,cleanup(old)|nil,quota_bytes|nil,rows_processed,warning}) -> bool`:
+-- * `finish_commit(job, {now,dataset,cleanup(old)|nil,quota_bytes|nil,replaces|nil,events|nil,
+--   rows_processed,warning}) -> bool`:
 --   running → complete; in the same transaction the dataset gets its new content
 --   and the old object its cleanup. `conflict` (`reason="quota"`) when the owner
---   would then have more than `quota_bytes`, `not_found` when the dataset is gone.
+--   would then have more than `quota_bytes` or (`reason="replaced"`) when the dataset's version
+--   is not `replaces` any more, `not_found` when the dataset is gone.
 -- * `finish_create(job, {now,dataset,quota_bytes|nil,quota_datasets|nil,...}) -> bool`:
 --   the same with a new dataset; `reason="quota_datasets"` too.
 -- * `stale_jobs(now, limit) -> rows`: pending or running with the deadline passed.
@@ -44,6 +46,7 @@
 -- Room: store.
 -- @module longshore.store.datasets
 local errors = require "longshore.errors"
+local quotas = require "longshore.store.quotas"
 local rows = require "longshore.store.rows"
 local schema = require "longshore.store.schema"
 
@@ -86,10 +89,12 @@ function _M.dataset_usage(self, who)
   return usage(self.db, who)
 end
 
-function _M.create_job(self, row, cleanup)
+function _M.create_job(self, row, cleanup, room)
   local db = self.db
   return db:transaction(function()
-    local ok, err = insert(db, jobs, row)
+    local ok, err = quotas.admit(db, room)
+    if not ok then return nil, err end
+    ok, err = insert(db, jobs, row)
     if not ok then return nil, err end
     return insert(db, cleanups, cleanup)
   end)
@@ -161,6 +166,8 @@ function _M.fail_job(self, job, fail)
     if not ok then return ok, err end
     ok, err = release(db, job)
     if not ok then return nil, err end
+    ok, err = rows.insert_all(db, schema.events, fail.events)
+    if not ok then return nil, err end
     if fail.cleanup then return insert(db, cleanups, fail.cleanup) end
     return true
   end)
@@ -221,7 +228,12 @@ function _M.finish_commit(self, job, finish)
     local old
     old, err = one(self, datasets, "dataset", job.dataset_id)
     if not old then return nil, err end
+    if finish.replaces and old.version ~= finish.replaces then
+      return errors.fail("conflict", "the dataset was replaced by another one meanwhile", { reason = "replaced" })
+    end
     ok, err = within_bytes(db, old, finish.quota_bytes, finish.dataset.size - old.size)
+    if not ok then return nil, err end
+    ok, err = rows.insert_all(db, schema.events, finish.events)
     if not ok then return nil, err end
     local fields = { version = old.version + 1, updated_at = finish.now }
     for name, value in pairs(finish.dataset) do fields[name] = value end
@@ -247,6 +259,8 @@ function _M.finish_create(self, job, finish)
         return errors.fail("conflict", "the owner may not have more datasets", { reason = "quota_datasets" })
       end
     end
+    ok, err = rows.insert_all(db, schema.events, finish.events)
+    if not ok then return nil, err end
     return insert(db, datasets, finish.dataset)
   end)
 end

@@ -8,27 +8,33 @@
 --
 -- * `add_delivery(delivery, cleanup, limits, expires_at, change|nil) -> bool`: one
 --   more for a record; `false` when the record is gone. The record expires no earlier than
---   `expires_at`; `change(row) -> fields` may rewrite it in the same transaction.
+--   `expires_at`; `change(row) -> fields` may rewrite it in the same transaction. `limits` as of `create_record`.
 -- * `start_delivery(id, {provider_upload_id,now}) -> bool`: starting → open; its
 --   cleanup learns of the upload too.
 -- * `extend_delivery(delivery, {deadline,due,now}) -> bool`: while open: its URLs,
 --   cleanup and record live longer.
 -- * `delivery(id) -> row`, `open_deliveries(record_ids) -> rows` (put and session, open), oldest first.
 -- * `due_deliveries(now, limit) -> rows`: running ones with `look_at` passed.
--- * `look_again(id, look_at) -> true`, `end_delivery(id, now) -> bool` (→ void).
+-- * `look_again(id, look_at) -> true`, `end_delivery(id, now, events|nil) -> bool` (→ void).
+-- * `refuse_delivery(delivery, {now,state,etag|nil,seen_at|nil,events|nil}) -> bool`: what it brought will not be
+--   content: it gets this state, and the mark of these bytes; `false` when they were marked already.
 -- * `begin_delivery(delivery, {lease,now}) -> bool`: open → completing, or a completing one
 --   whose lease is still the one in `delivery`; `step_back_delivery(id, now) -> bool`: completing → open.
--- * `bind_delivery(delivery, {now,state,content,content_at,drop,etag|nil,seen_at|nil,new_cleanup}) -> bool, swapped`:
+-- * `bind_delivery(delivery, {now,state,content,content_at,drop,etag|nil,seen_at|nil,new_cleanup,
+--   quotas|nil,replaces|nil,events|nil}) -> bool, swapped`:
 --   the delivery gets its state and, unless the record has newer content
 --   already, the record gets the fields `content`; the cleanup `drop`, which would
 --   have removed the content, is dropped and one for the old content made.
---   `false` when the delivery or the record is gone.
+--   `false` when the delivery or the record is gone. `quota` when the content is more than `quotas` allow;
+--   `conflict` (`reason` replaced) when the record's content is not the one of key `replaces` (false: none) any more.
+--   `events` tell of a swap.
 -- * `purge_deliveries(before, limit) -> count`: final ones last touched before then.
 -- * `is_content(provider, key) -> bool`: whether a record has this object, or a cleanup will remove it.
 --
 -- Room: store.
 -- @module longshore.store.deliveries
 local errors = require "longshore.errors"
+local quotas = require "longshore.store.quotas"
 local record_rows = require "longshore.store.record_rows"
 local rows = require "longshore.store.rows"
 local schema = require "longshore.store.schema"
@@ -42,6 +48,8 @@ local lock = record_rows.lock
 function _M.add_delivery(self, delivery, cleanup, limits, expires_at, change)
   local db = self.db
   local ok, err = db:transaction(function()
+    local admitted, full = quotas.admit(db, limits.room)
+    if not admitted then return nil, full end
     local row, why = lock(db, delivery.record_id)
     if not row then return row, why end
     local fields = change and change(row) or {}
@@ -113,9 +121,34 @@ function _M.look_again(self, id, look_at)
   return true
 end
 
-function _M.end_delivery(self, id, now)
-  return rows.change(self.db, deliveries, { state = "void", updated_at = now },
-    "id = ? AND state IN ('starting', 'open', 'used', 'completing')", id)
+function _M.end_delivery(self, id, now, events)
+  local db = self.db
+  return db:transaction(function()
+    local ok, err = rows.change(db, deliveries, { state = "void", updated_at = now },
+      "id = ? AND state IN ('starting', 'open', 'used', 'completing')", id)
+    if not ok then return ok, err end
+    return rows.insert_all(db, schema.events, events)
+  end)
+end
+
+-- The delivery gets its state, unless these bytes were taken or refused already.
+local function settle(db, delivery, fields)
+  local where = "id = ? AND state IN ('open', 'used', 'completing')"
+  if fields.etag and fields.seen_at then
+    return rows.change(db, deliveries, fields, where .. " AND (etag IS NULL OR etag <> ? OR seen_at <> ?i)",
+      delivery.id, fields.etag, ms(fields.seen_at))
+  end
+  return rows.change(db, deliveries, fields, where, delivery.id)
+end
+
+function _M.refuse_delivery(self, delivery, refuse)
+  local db = self.db
+  return db:transaction(function()
+    local ok, err = settle(db, delivery, { state = refuse.state, etag = refuse.etag, seen_at = refuse.seen_at,
+      lease = 0, updated_at = refuse.now })
+    if not ok then return ok, err end
+    return rows.insert_all(db, schema.events, refuse.events)
+  end)
 end
 
 function _M.begin_delivery(self, delivery, begin)
@@ -150,20 +183,26 @@ end
 function _M.bind_delivery(self, delivery, bind)
   local db = self.db
   return db:transaction(function()
-    local row, err = lock(db, delivery.record_id)
+    local room = { owner = delivery, quotas = bind.quotas, bytes = 0 }
+    -- First the organization's lock, then the record's: the order of all who take both.
+    local ok, err = quotas.hold(db, room)
+    if not ok then return nil, err end
+    local row
+    row, err = lock(db, delivery.record_id)
     if not row then return row, err end
-    local ok
-    local where = "id = ? AND state IN ('open', 'used', 'completing')"
-    local fields = { state = bind.state, etag = bind.etag, seen_at = bind.seen_at, lease = 0, updated_at = bind.now }
-    if bind.etag and bind.seen_at then -- the same bytes are taken once
-      ok, err = rows.change(db, deliveries, fields, where .. " AND (etag IS NULL OR etag <> ? OR seen_at <> ?i)",
-        delivery.id, bind.etag, ms(bind.seen_at))
-    else
-      ok, err = rows.change(db, deliveries, fields, where, delivery.id)
-    end
+    ok, err = settle(db, delivery, { state = bind.state, etag = bind.etag, seen_at = bind.seen_at, lease = 0,
+      updated_at = bind.now })
     if not ok then return ok, err end
     if row.content_at and row.content_at > bind.content_at then return true, false end
+    if bind.replaces ~= nil and (row.key or false) ~= bind.replaces then
+      return errors.fail("conflict", "the file was replaced by another one meanwhile", { reason = "replaced" })
+    end
+    room.bytes = bind.content.size - (row.size or 0)
+    ok, err = quotas.admit(db, room)
+    if not ok then return nil, err end
     ok, err = swap(db, row, bind)
+    if not ok then return nil, err end
+    ok, err = rows.insert_all(db, schema.events, bind.events)
     if not ok then return nil, err end
     return true, true
   end)

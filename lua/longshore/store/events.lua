@@ -15,14 +15,7 @@ local events = schema.events
 local ms = rows.milliseconds
 
 function _M.add_events(self, list)
-  return self.db:transaction(function()
-    for _, event in ipairs(list) do
-      local values, n = events:values(event)
-      local ok, err = self.db:exec(events.insert, unpack(values, 1, n))
-      if not ok then return nil, err end
-    end
-    return true
-  end)
+  return self.db:transaction(function() return rows.insert_all(self.db, events, list) end)
 end
 
 function _M.due_events(self, now, limit, target)

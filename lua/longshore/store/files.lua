@@ -79,16 +79,6 @@ function _M.usage(self, query)
   return { files = tonumber(row[1]), bytes = tonumber(row[2]), updated_at = row[3] and tonumber(row[3]) / 1000 }
 end
 
--- What is to be told of the deletion, in its transaction.
-local function add_events(db, list)
-  for _, event in ipairs(list or {}) do
-    local values, n = schema.events:values(event)
-    local ok, err = db:exec(schema.events.insert, unpack(values, 1, n))
-    if not ok then return nil, err end
-  end
-  return true
-end
-
 function _M.begin_delete(self, id, delete)
   local db = self.db
   return db:transaction(function()
@@ -103,7 +93,7 @@ function _M.begin_delete(self, id, delete)
       local ok
       ok, err = db:exec("UPDATE files SET state = 'deleted' WHERE id = ?", id)
       if not ok then return nil, err end
-      ok, err = add_events(db, delete.events)
+      ok, err = rows.insert_all(db, schema.events, delete.events)
       if not ok then return nil, err end
       return true
     end
@@ -112,7 +102,7 @@ function _M.begin_delete(self, id, delete)
     local ok
     ok, err = db:exec(cleanups.insert, unpack(values, 1, n))
     if not ok then return nil, err end
-    ok, err = add_events(db, delete.events)
+    ok, err = rows.insert_all(db, schema.events, delete.events)
     if not ok then return nil, err end
     return true, cleanup
   end)

@@ -8,7 +8,8 @@
 --   `reason` "claimed" (a place is another file's) or "changed" (a row, or the upload
 --   beside it, is not what it was: read again). A change is
 --   `{insert=row}` or `{id=, version=, fields=}`, each perhaps with `claim=place`,
---   `release=place`, `cleanups={row,...}` and `upload={id=, from={states}, to=state, now=}`.
+--   `release=place`, `cleanups={row,...}`, `upload={id=, from={states}, to=state, now=}`, `events={row,...}` and
+--   `room` (see `longshore.store.quotas`): `quota` when it is not there. Each change counts for those after it.
 -- * `managed_file(id) -> row`, `managed_at(place) -> row`
 -- * `managed_files{tenant, organization, user, all=bool, catalog|nil, bucket|nil, prefix|nil,
 --   text|nil, limit, offset} -> rows, total`: what this user may see, by key. `all`: everything of the
@@ -24,6 +25,7 @@
 -- Room: store.
 -- @module longshore.store.managed
 local errors = require "longshore.errors"
+local quotas = require "longshore.store.quotas"
 local rows = require "longshore.store.rows"
 local schema = require "longshore.store.schema"
 local tables = require "longshore.store.managed_tables"
@@ -72,7 +74,8 @@ end
 
 local function write(db, change)
   local id = change.id
-  local ok, err
+  local ok, err = quotas.admit(db, change.room)
+  if not ok then return nil, err end
   if change.insert then
     id = change.insert.id
     ok, err = insert(db, managed, change.insert)
@@ -99,16 +102,18 @@ local function write(db, change)
     ok, err = settle_upload(db, change.upload)
     if not ok then return nil, err end
   end
-  for _, cleanup in ipairs(change.cleanups or {}) do
-    ok, err = insert(db, cleanups, cleanup)
-    if not ok then return nil, err end
-  end
-  return true
+  ok, err = rows.insert_all(db, cleanups, change.cleanups)
+  if not ok then return nil, err end
+  return rows.insert_all(db, schema.events, change.events)
 end
 
 function _M.write_managed(self, changes)
   local db = self.db
   return db:transaction(function()
+    for _, change in ipairs(changes) do -- before any row is locked
+      local held, why = quotas.hold(db, change.room)
+      if not held then return nil, why end
+    end
     for _, change in ipairs(changes) do
       local ok, err = write(db, change)
       if not ok then return nil, err end

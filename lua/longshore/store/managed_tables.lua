@@ -65,6 +65,7 @@ _M.managed = rows.define("managed_files", {
   { "deleted_at", "t" },
   { "created_at", "t" },
   { "updated_at", "t" },
+  { "decided", "s" },            -- see longshore.broker.decision
 })
 
 --- The columns of `url_cache`: signed URLs that may be handed out again.

@@ -54,6 +54,7 @@ _M.deliveries = rows.define("deliveries", {
   { "cleanup_id", "s" },         -- removes what is left at `key`
   { "created_at", "t" },
   { "updated_at", "t" },
+  { "decided", "s" },            -- see longshore.broker.decision
 })
 
 --- Their migration.

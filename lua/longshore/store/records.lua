@@ -6,21 +6,22 @@
 --
 -- * `create_record(record, delivery, cleanup, limits) -> true`: all three at once;
 --   the cleanup will remove what is left at the delivery's key. `conflict`
---   (`reason` `id` or `external_id`) when that is taken; `quota` when the
---   organization has `limits.running` running deliveries, or the record
---   `limits.of_record`.
+--   (`reason` `id` or `external_id`) when that is taken; `quota` when `limits.room` (see
+--   `longshore.store.quotas`) is not there, or the record has `limits.of_record` deliveries.
 -- * `drop_record(id) -> bool`: while it has no content: with its deliveries.
 -- * `find_records(owner, references) -> rows`, in no order, those that there are.
 -- * `list_records{tenant,organization,after={created_at,id}|nil,limit} -> rows`, oldest first.
 -- * `change_records(owner, {{reference,change},...}, now) -> rows`: `change(row) -> fields | nil, err`;
 --   all or none. `not_found` (`missing`: references), `conflict` (`reason` external_id).
--- * `delete_records(owner, ids, new_cleanup) -> rows`: all or none, with their
---   deliveries; cleanups for content and keys.
--- * `expired_records(now, limit) -> rows`, `expire_record(id, now) -> bool`.
+-- * `delete_records(owner, ids, new_cleanup, new_events(row)|nil) -> rows`: all or none, with their
+--   deliveries; cleanups for content and keys, and what is to be told of each.
+-- * `expired_records(now, limit) -> rows`, `expire_record(id, now, new_events(row, delivery)|nil) -> bool`:
+--   without content and time, it goes, and its deliveries; what is to be told of each that ran.
 --
 -- Room: store.
 -- @module longshore.store.records
 local errors = require "longshore.errors"
+local quotas = require "longshore.store.quotas"
 local record_rows = require "longshore.store.record_rows"
 local rows = require "longshore.store.rows"
 local schema = require "longshore.store.schema"
@@ -34,7 +35,9 @@ local one, lock, taken = record_rows.one, record_rows.lock, record_rows.taken
 function _M.create_record(self, record, delivery, cleanup, limits)
   local db = self.db
   local ok, err = db:transaction(function()
-    local done, why = rows.insert(db, records, record)
+    local done, why = quotas.admit(db, limits.room)
+    if not done then return nil, why end
+    done, why = rows.insert(db, records, record)
     if not done then return nil, why end
     return record_rows.add_delivery(db, delivery, cleanup, limits)
   end)
@@ -158,7 +161,7 @@ local function drop_one(db, row, new_cleanup)
   return true
 end
 
-function _M.delete_records(self, owner, ids, new_cleanup)
+function _M.delete_records(self, owner, ids, new_cleanup, new_events)
   local db = self.db
   return db:transaction(function()
     local gone, missing = {}, {}
@@ -168,6 +171,8 @@ function _M.delete_records(self, owner, ids, new_cleanup)
       if row and row.tenant == owner.tenant and row.organization == owner.organization then
         local ok
         ok, err = drop_one(db, row, new_cleanup)
+        if not ok then return nil, err end
+        ok, err = rows.insert_all(db, schema.events, new_events and new_events(row))
         if not ok then return nil, err end
         gone[#gone + 1] = row
       else
@@ -188,13 +193,25 @@ function _M.expired_records(self, now, limit)
   return records:rows(answer)
 end
 
-function _M.expire_record(self, id, now)
+function _M.expire_record(self, id, now, new_events)
   local db = self.db
   return db:transaction(function()
-    local n, err = db:exec([[DELETE FROM records WHERE id = ?i AND object_key IS NULL AND expires_at <= ?i
+    local row, err = lock(db, id)
+    if not row then return row, err end
+    local n
+    n, err = db:exec([[DELETE FROM records WHERE id = ?i AND object_key IS NULL AND expires_at <= ?i
       AND NOT EXISTS (SELECT 1 FROM deliveries WHERE record_id = ?i AND state = 'completing')]], id, ms(now), id)
     if not n then return nil, err end
     if n == 0 then return false end
+    local answer
+    answer, err = db:query(("SELECT %s FROM deliveries WHERE record_id = ?i AND state IN ('starting', 'open')")
+      :format(deliveries.all), id)
+    if not answer then return nil, err end
+    for _, delivery in ipairs(new_events and deliveries:rows(answer) or {}) do
+      local ok
+      ok, err = rows.insert_all(db, schema.events, new_events(row, delivery))
+      if not ok then return nil, err end
+    end
     n, err = drop_deliveries(db, id)
     if not n then return nil, err end
     return true

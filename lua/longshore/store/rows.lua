@@ -159,6 +159,19 @@ function _M.insert(db, description, row)
   return true
 end
 
+--- Inserts rows, in the transaction that the caller has begun.
+-- @tparam table db longshore.store.dbi
+-- @tparam table description of `define`
+-- @tparam ?{table,...} list nil: none
+-- @treturn true, or nil, err
+function _M.insert_all(db, description, list)
+  for _, row in ipairs(list or {}) do
+    local ok, err = _M.insert(db, description, row)
+    if not ok then return nil, err end
+  end
+  return true
+end
+
 --- Changes the one row that a condition names.
 -- @tparam table db longshore.store.dbi
 -- @tparam table description of `define`

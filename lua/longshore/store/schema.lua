@@ -172,6 +172,7 @@ _M.jobs = rows.define("jobs", {
   { "started_at", "t" },
   { "completed_at", "t" },
   { "updated_at", "t" },
+  { "decided", "s" },            -- see longshore.broker.decision
 })
 
 --- The columns of `events`: what is still to be told. See longshore.broker.outbox.
@@ -275,6 +276,15 @@ _M.migrations = {
   },
   {
     "CREATE INDEX records_content ON records (object_key)",
+  },
+  {
+    "ALTER TABLE jobs ADD COLUMN decided TEXT",
+    "ALTER TABLE deliveries ADD COLUMN decided TEXT",
+    "ALTER TABLE managed_files ADD COLUMN decided TEXT",
+    -- What quotas and `max_running` count.
+    "CREATE INDEX jobs_counted ON jobs (tenant, organization, username) WHERE status IN ('pending', 'running')",
+    "CREATE INDEX records_counted ON records (tenant, organization, username, size)",
+    "CREATE INDEX managed_files_counted ON managed_files (tenant, organization, username, status)",
   },
 }
 

@@ -8,6 +8,7 @@
 -- Room: store.
 -- @module longshore.store.uploads
 local errors = require "longshore.errors"
+local quotas = require "longshore.store.quotas"
 local rows = require "longshore.store.rows"
 local schema = require "longshore.store.schema"
 
@@ -61,80 +62,12 @@ local function add_cleanup(db, cleanup)
   return insert(db, cleanups, cleanup)
 end
 
--- What is to be told of a change, in its transaction.
-local function add_events(db, list)
-  for _, event in ipairs(list or {}) do
-    local ok, err = insert(db, events, event)
-    if not ok then return nil, err end
-  end
-  return true
-end
-
--- From here to the end of the transaction nobody else counts this organization.
-local function lock_owner(db, upload)
-  if not db.dialect.lock_name then return true end -- SQLite's writers are one at a time anyway
-  return db:query(db.dialect.lock_name, ("%s\n%s"):format(upload.tenant, upload.organization))
-end
-
-local function over_quota(quota, what, limit, used)
-  return errors.fail("quota", ("the %s's quota is %.0f %s; %.0f are used"):format(quota.scope, limit, what, used),
-    { reason = "quota", scope = quota.scope, quota = what, limit = limit, used = used })
-end
-
--- Whether one more upload fits a quota. Files count from the moment they begin.
-local function fits(db, upload, quota)
-  local own, params = "", { upload.tenant, upload.organization }
-  if quota.scope == "user" then
-    own, params[3] = " AND username = ?", upload.user
-  end
-  if quota.bytes or quota.files then
-    local answer, err = db:query([[SELECT CAST(COUNT(*) AS TEXT), CAST(COALESCE(SUM(size), 0) AS TEXT) FROM files
-      WHERE tenant = ? AND organization = ? AND state IN ('uploading', 'registered')]] .. own, unpack(params))
-    if not answer then return nil, err end
-    local count, bytes = tonumber(answer[1][1]), tonumber(answer[1][2])
-    if quota.files and count + 1 > quota.files then return over_quota(quota, "files", quota.files, count) end
-    if quota.bytes and bytes + (upload.size or 0) > quota.bytes then
-      return over_quota(quota, "bytes", quota.bytes, bytes)
-    end
-  end
-  if quota.running then
-    local answer, err = db:query([[SELECT CAST(COUNT(*) AS TEXT) FROM uploads WHERE tenant = ? AND organization = ?
-      AND state IN ('starting', 'uploading', 'completing')]] .. own, unpack(params))
-    if not answer then return nil, err end
-    local count = tonumber(answer[1][1])
-    if count + 1 > quota.running then return over_quota(quota, "running uploads", quota.running, count) end
-  end
-  return true
-end
-
--- Whether the organization may have one more running upload.
-local function has_room(db, upload, limit)
-  local answer, err = db:query([[SELECT CAST(COUNT(*) AS TEXT) FROM (SELECT 1 FROM uploads WHERE tenant = ?
-    AND organization = ? AND state IN ('starting', 'uploading', 'completing') LIMIT ?i) AS running]],
-    upload.tenant, upload.organization, limit)
-  if not answer then return nil, err end
-  if tonumber(answer[1][1]) < limit then return true end
-  return errors.fail("quota", ("%.0f uploads are running; finish or abort some first"):format(limit),
-    { reason = "too_many_uploads", limit = limit })
-end
-
-function _M.create_upload(self, upload, file, max_running, quotas)
+function _M.create_upload(self, upload, file, max_running, limits, running)
   local db = self.db
   return db:transaction(function()
-    -- (The largest number there is means no limit: there is nothing to count.)
-    if max_running == rows.max_integer then max_running = nil end
-    if max_running or (quotas and quotas[1]) then
-      local ok, err = lock_owner(db, upload)
-      if not ok then return nil, err end
-    end
-    if max_running then
-      local ok, err = has_room(db, upload, max_running)
-      if not ok then return nil, err end
-    end
-    for _, quota in ipairs(quotas or {}) do
-      local ok, err = fits(db, upload, quota)
-      if not ok then return nil, err end
-    end
+    local admitted, full = quotas.admit(db, { owner = upload, max_running = max_running, quotas = limits,
+      running = running or 1, files = file and 1 or 0, bytes = file and upload.size or 0 })
+    if not admitted then return nil, full end
     if file then
       local ok, err = insert(db, files, file)
       if not ok then return nil, err end
@@ -339,7 +272,7 @@ function _M.finish_complete(self, upload, finish)
     if not ok then return nil, err end
     ok, err = drop_parts(db, upload.id)
     if not ok then return nil, err end
-    ok, err = add_events(db, finish.events)
+    ok, err = rows.insert_all(db, events, finish.events)
     if not ok then return nil, err end
     return true
   end)
@@ -360,7 +293,7 @@ function _M.fail_upload(self, upload, fail)
     if not ok then return nil, err end
     ok, err = add_cleanup(db, fail.cleanup)
     if not ok then return nil, err end
-    ok, err = add_events(db, fail.events)
+    ok, err = rows.insert_all(db, events, fail.events)
     if not ok then return nil, err end
     return true
   end)
@@ -388,7 +321,7 @@ function _M.begin_undo(self, id, undo)
     if not ok then return nil, err end
     ok, err = add_cleanup(db, undo.cleanup)
     if not ok then return nil, err end
-    ok, err = add_events(db, undo.events)
+    ok, err = rows.insert_all(db, events, undo.events)
     if not ok then return nil, err end
     return true
   end)

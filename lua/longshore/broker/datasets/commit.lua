@@ -19,7 +19,9 @@ local json = require "longshore.json"
 local preview = require "longshore.broker.content.preview"
 local sniff = require "longshore.broker.content.sniff"
 local start = require "longshore.broker.datasets.start"
+local decisions = require "longshore.broker.decision"
 local uuid = require "longshore.broker.uuid"
+local views = require "longshore.broker.datasets.views"
 
 local _M = {}
 
@@ -52,7 +54,8 @@ local function content_fields(job, found)
   local columns = {}
   for i, column in ipairs(found.columns) do columns[i] = { name = column.name, type = column.type } end
   return {
-    filename = job.filename, content_type = job.content_type, size = job.size, provider = job.provider,
+    filename = job.filename, content_type = decisions.kept(job).content_type or job.content_type, size = job.size,
+    provider = job.provider,
     key = job.key, etag = job.etag, crc32c = job.crc32c, columns = json.encode(json.array(columns)),
     feature_count = known(found.feature_count), geometry_type = known(found.geometry_type),
     srid = job.srid or known(found.crs), layer_name = job.layer_name,
@@ -60,11 +63,12 @@ local function content_fields(job, found)
 end
 
 local function fail(self, job, message)
-  local ended, err = self.store:fail_job(job, { error = message, now = self.clock.now(),
+  local events = complete.failed(self, job, message)
+  local ended, err = self.store:fail_job(job, { error = message, now = self.clock.now(), events = events,
     cleanup = self:new_cleanup { provider = job.provider, key = job.key } })
   if ended then
     self.log("info", "a commit failed", { job = job.id, reason = message })
-    self:announce("after_fail", { upload = job })
+    self:deliver(events)
   end
   return ended, err
 end
@@ -79,6 +83,21 @@ local function postpone(self, job, err)
   return self.store:claim_job(job, now + 30)
 end
 
+-- What is to be told when the dataset has its content: its row is not written yet.
+local function completed(self, job, fields)
+  return self:events("after_complete", function()
+    local dataset = {}
+    for _, source in ipairs { job.dataset_id and self.store:dataset(job.dataset_id) or {}, fields } do
+      for name, value in pairs(source) do dataset[name] = value end
+    end
+    if job.dataset_id then
+      dataset.version, dataset.updated_at = (dataset.version or 0) + 1, self.clock.now()
+    end
+    return { upload = views.job(job, { state = "completed" }), file = views.dataset(dataset) }
+  end)
+end
+
+-- Answers as the store does, and the events that were written.
 local function finish(self, job, found, options)
   local now = self.clock.now()
   local fields = content_fields(job, found)
@@ -89,7 +108,10 @@ local function finish(self, job, found, options)
     common.cleanup = function(old)
       return self:new_cleanup { provider = old.provider, key = old.key, due = now + downloads + DOWNLOAD_SLACK }
     end
-    return self.store:finish_commit(job, common)
+    common.replaces = decisions.kept(job).replaces
+    common.events = completed(self, job, fields)
+    local done, err = self.store:finish_commit(job, common)
+    return done, err, common.events
   end
   fields.id, fields.user = options.dataset_id, job.user
   fields.tenant, fields.organization = job.tenant, job.organization
@@ -98,13 +120,16 @@ local function finish(self, job, found, options)
   fields.record_type = record_type(job, found, options)
   fields.version, fields.created_at, fields.updated_at = 1, now, now
   common.quota_datasets = options.quota_datasets
-  return self.store:finish_create(job, common)
+  common.events = completed(self, job, fields)
+  local done, err = self.store:finish_create(job, common)
+  return done, err, common.events
 end
 
 local REASONS = {
   quota = "The owner's quota of bytes does not allow this content.",
   quota_datasets = "The owner's quota of datasets is used up.",
   dataset = "The dataset does not exist any more.",
+  replaced = "The dataset was replaced by another upload meanwhile.",
 }
 
 --- Does the work of a running job whose lease is the caller's.
@@ -127,12 +152,12 @@ function _M.work(self, job)
   found, err = preview.look(job.filename, complete.reader(provider, job.key), job.size)
   if not found then return postpone(self, job, err) end
   if found.problem then return fail(self, job, found.problem) end
-  local done
-  done, err = finish(self, job, found, options)
+  local done, events
+  done, err, events = finish(self, job, found, options)
   if done then
     local id = job.dataset_id or options.dataset_id
     self.log("info", "a dataset has new content", { job = job.id, dataset = id, bytes = job.size })
-    self:announce("after_complete", { upload = job, file = self.store:dataset(id) })
+    self:deliver(events)
   end
   if done == nil and err.reason and REASONS[err.reason] then return fail(self, job, REASONS[err.reason]) end
   return done, err
@@ -158,6 +183,19 @@ local function committable(job)
   if not job.key then
     return errors.fail("state", "The upload must be completed before it can be committed", { reason = "unbound" })
   end
+  return true
+end
+
+-- A new dataset that others are to see: the policy is asked as when that changes.
+local function shown(self, actor, job, options)
+  if not options.visibility or options.visibility == "private" then return true end
+  local now = self.clock.now()
+  local file = views.dataset { id = options.dataset_id, filename = job.filename, title = options.title,
+    content_type = job.content_type, size = job.size, etag = job.etag, crc32c = job.crc32c, visibility = "private",
+    tenant = job.tenant, organization = job.organization, user = job.user, created_at = now, updated_at = now }
+  local ok, err = self.policy:decide("before_visibility", { actor = actor, files = { file },
+    visibility = options.visibility })
+  if not ok then return nil, err end
   return true
 end
 
@@ -188,6 +226,8 @@ function _M.run(self, actor, request, limits)
   for name, value in pairs(request.options or {}) do options[name] = value end
   if not dataset then
     ok, err = start.within_quota(self, job, job.size, limits)
+    if not ok then return nil, err end
+    ok, err = shown(self, actor, job, options)
     if not ok then return nil, err end
   end
   local now = self.clock.now()

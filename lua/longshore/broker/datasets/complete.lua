@@ -12,10 +12,12 @@
 -- Room: broker.
 -- @module longshore.broker.datasets.complete
 local access = require "longshore.broker.datasets.access"
+local decisions = require "longshore.broker.decision"
 local errors = require "longshore.errors"
 local ids = require "longshore.broker.ids"
 local sniff = require "longshore.broker.content.sniff"
 local start = require "longshore.broker.datasets.start"
+local views = require "longshore.broker.datasets.views"
 
 local _M = {}
 
@@ -159,22 +161,40 @@ local function assemble_alone(self, provider, job, list)
   return alone(self, job, function() return assemble(self, provider, job, list) end)
 end
 
+--- What is to be told of a job that failed.
+-- @tparam table self broker
+-- @tparam table job
+-- @tparam string message
+-- @tparam[opt] table actor
+-- @treturn {table,...} events
+function _M.failed(self, job, message, actor)
+  return self:events("after_fail", function()
+    local dataset = job.dataset_id and self.store:dataset(job.dataset_id)
+    return { actor = actor, upload = views.job(job, { state = "failed", error = message }),
+      file = dataset and views.dataset(dataset) or nil }
+  end)
+end
+
 -- Content was refused: both objects go, and a replacement's job has failed. (A
 -- new dataset's job waits for better bytes until its window ends.)
-local function refuse(self, provider, job, frozen, err)
+local function refuse(self, provider, job, frozen, err, actor)
   local terminal = job.workflow == "reupload" and err.code ~= "quota"
   if terminal then
-    local failed, why = self.store:fail_job(job, { error = err.message, now = self.clock.now(), bound = false })
+    local events = _M.failed(self, job, err.message, actor)
+    local failed, why = self.store:fail_job(job, { error = err.message, now = self.clock.now(), bound = false,
+      events = events })
     if failed == nil then return nil, why end
     if not failed then return unless_completed(self, job, err) end
+    self:deliver(events)
   end
   if frozen then provider:delete { key = frozen } end
   provider:delete { key = job.staging_key }
   return nil, err
 end
 
--- Size, quota and first bytes of content that nobody can change.
-local function check(self, provider, job, key, found, limits, replaced)
+-- Size, quota and first bytes of content that nobody can change, and the policy's word on it. Third: true
+-- when the policy refused it for good.
+local function check(self, provider, job, key, found, limits, replaced, actor)
   local ok, err = start.within_size(found.size, limits)
   if not ok then return nil, err end
   if found.size ~= job.size then
@@ -183,23 +203,28 @@ local function check(self, provider, job, key, found, limits, replaced)
   end
   ok, err = start.within_quota(self, replaced or job, found.size, limits, replaced)
   if not ok then return nil, err end
-  return sniff.check(job.filename, _M.reader(provider, key), found.size)
+  ok, err = sniff.check(job.filename, _M.reader(provider, key), found.size)
+  if not ok then return nil, err end
+  return decisions.admit(self, actor, views.job(job, { key = key, state = "completing" }), found)
 end
 
+-- What the client may hear of as it is, and ask again.
+local WAITS = { busy = true, unavailable = true, database = true }
 local REFUSALS = { too_large = true, integrity = true, quota = true }
 
 -- Copies the staged object to a key of its own.
 local function freeze(self, provider, job)
+  local kept = decisions.kept(job)
   local cleanup, err, refused = self:freeze(provider, { provider = job.provider, from = job.staging_key,
-    to = job.content_key .. "/" .. ids.new(""), content_type = job.content_type,
-    due = self.clock.now() + UNBOUND_SECONDS })
+    to = job.content_key .. "/" .. ids.new(""), content_type = kept.content_type or job.content_type,
+    headers = kept.headers, due = self.clock.now() + UNBOUND_SECONDS })
   if cleanup or not refused then return cleanup, err end
   return unless_completed(self, job, errors.new("store", AGAIN,
     { cause = err, public = true, store_code = err.store_code }))
 end
 
 -- Everything behind assembly.
-local function finalize(self, provider, job, limits, replaced)
+local function finalize(self, provider, job, limits, replaced, actor)
   local staged, err = provider:head { key = job.staging_key }
   if not staged and err.code == "not_found" then
     return unless_completed(self, job, errors.new("state", "File not found in storage after upload",
@@ -209,17 +234,18 @@ local function finalize(self, provider, job, limits, replaced)
   end
   local ok
   ok, err = start.within_size(staged.size, limits) -- so that nothing huge is copied only to be refused
-  if not ok then return refuse(self, provider, job, nil, err) end
+  if not ok then return refuse(self, provider, job, nil, err, actor) end
   local cleanup
   cleanup, err = freeze(self, provider, job)
   if not cleanup then return nil, err end
   local found
   found, err = provider:head { key = cleanup.key }
-  if found then ok, err = check(self, provider, job, cleanup.key, found, limits, replaced) end
+  local final
+  if found then ok, err, final = check(self, provider, job, cleanup.key, found, limits, replaced, actor) end
   if not found or not ok then
-    if found and REFUSALS[err.code] then return refuse(self, provider, job, cleanup.key, err) end
+    if found and (final or REFUSALS[err.code]) then return refuse(self, provider, job, cleanup.key, err, actor) end
     provider:delete { key = cleanup.key }
-    if found and (err.code == "busy" or err.code == "unavailable" or err.code == "database") then return nil, err end
+    if found and (err.hook or WAITS[err.code]) then return nil, err end
     return start.storage_failure(err, AGAIN)
   end
   local now = self.clock.now()
@@ -256,8 +282,8 @@ function _M.run(self, actor, request, limits)
   if not job then return nil, err end
   ok, err = completable(job)
   if not ok then return nil, err end
-  ok, err = self.policy:decide("before_complete", { actor = actor, upload = job, parts = request.parts,
-    size = job.size })
+  ok, err = self.policy:decide("before_complete", { actor = actor, upload = views.job(job),
+    parts = request.parts, size = job.size })
   if not ok then return nil, err end
   local provider
   provider, err = self:provider(job.provider)
@@ -266,7 +292,7 @@ function _M.run(self, actor, request, limits)
     ok, err = assemble_alone(self, provider, job, request.parts)
     if not ok then return nil, err end
   end
-  ok, err = finalize(self, provider, job, limits, dataset)
+  ok, err = finalize(self, provider, job, limits, dataset, actor)
   if not ok then return nil, err end
   return self.store:job(job.id)
 end
@@ -284,30 +310,42 @@ function _M.direct(self, actor, request, limits)
   local ok, err = access.authorize(self, actor, "ingest", "upload")
   if not ok then return nil, err end
   local size = request.file and request.file.length or #request.text
-  ok, err = start.admit(self, actor, { dataset_id = request.dataset_id, filename = request.filename, size = size },
+  local dataset
+  dataset, err = start.admit(self, actor, { dataset_id = request.dataset_id, filename = request.filename, size = size },
     limits)
-  if ok == nil then return nil, err end
-  local job
-  job, err = start.new_job(self, actor, { operation = "ingest", dataset_id = request.dataset_id,
+  if dataset == nil then return nil, err end
+  local job, room = start.new_job(self, actor, { operation = "ingest", dataset = dataset or nil,
     filename = request.filename, size = size, content_type = request.content_type }, limits)
-  if not job then return nil, err end
+  if not job then return nil, room end
   local provider
   provider, err = self:provider(job.provider)
   if not provider then return nil, err end
   local cleanup = self:new_cleanup { provider = job.provider, key = job.content_key .. "/" .. ids.new(""),
     due = job.window_ends + start.GRACE }
-  ok, err = self.store:create_job(job, cleanup)
+  ok, err = self.store:create_job(job, cleanup, room)
   if not ok then return nil, err end
   local function fail(why)
-    self.store:fail_job(job, { error = why.message, now = self.clock.now() })
+    local events = _M.failed(self, job, why.message, actor)
+    if self.store:fail_job(job, { error = why.message, now = self.clock.now(), events = events }) then
+      self:deliver(events)
+    end
     return nil, why
   end
+  ok, err = self.policy:decide("before_complete", { actor = actor, upload = views.job(job), parts = {}, size = size })
+  if not ok then return fail(err) end
   ok, err = sniff.check(request.filename, request.read, size)
   if not ok then return fail(err) end
   local stored
+  local kept = decisions.kept(job)
   stored, err = provider:put { key = cleanup.key, file = request.file, body = request.text,
-    content_type = request.content_type }
+    content_type = kept.content_type or request.content_type, headers = kept.headers }
   if not stored then return fail(select(2, start.storage_failure(err))) end
+  ok, err = decisions.admit(self, actor, views.job(job, { key = cleanup.key, state = "completing" }),
+    { size = size, etag = stored.etag, crc32c = stored.crc32c })
+  if not ok then -- nobody sends these bytes again: the form was all there is
+    provider:delete { key = cleanup.key }
+    return fail(err)
+  end
   local now = self.clock.now()
   ok, err = self.store:bind_job(job.id, { key = cleanup.key, etag = stored.etag, crc32c = stored.crc32c,
     deadline = now + limits.commit_seconds, now = now, cleanup = cleanup.id })

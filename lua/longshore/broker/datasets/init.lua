@@ -25,6 +25,7 @@ local json = require "longshore.json"
 local preview = require "longshore.broker.content.preview"
 local start = require "longshore.broker.datasets.start"
 local types = require "longshore.broker.content.types"
+local views = require "longshore.broker.datasets.views"
 
 local _M = {}
 
@@ -40,9 +41,11 @@ local function settle(self, job)
   if job.status == "running" then return commit.resume(self, job) end
   if job.status ~= "pending" then return false end
   local cleanup = job.key and self:new_cleanup { provider = job.provider, key = job.key }
-  local ended, err = self.store:fail_job(job, { now = now, stale = true, cleanup = cleanup,
-    error = job.key and "The upload was not committed in time." or "The upload was not completed in time." })
-  if ended then self:announce("after_expire", { upload = job }) end
+  local why = job.key and "The upload was not committed in time." or "The upload was not completed in time."
+  local events = self:events("after_expire", { upload = views.job(job, { state = "expired", error = why }) })
+  local ended, err = self.store:fail_job(job, { now = now, stale = true, cleanup = cleanup, error = why,
+    events = events })
+  if ended then self:deliver(events) end
   return ended, err
 end
 
@@ -148,15 +151,15 @@ function _M.download_dataset(self, actor, id)
   local dataset
   dataset, err = access.visible(self, actor, id)
   if not dataset then return nil, err end
-  local decision
-  decision, err = self.policy:decide("before_download", { actor = actor, file = dataset })
-  if not decision then return nil, err end
+  local decision, rewritten = self.policy:decide("before_download", { actor = actor, file = views.dataset(dataset),
+    filename = dataset.filename, content_type = dataset.content_type })
+  if not decision then return nil, rewritten end
   local provider
   provider, err = self:provider(dataset.provider)
   if not provider then return nil, err end
   local target
   target, err = provider:sign_get { key = dataset.key, expires = decision.url_seconds,
-    filename = decision.filename or dataset.filename, content_type = decision.content_type }
+    filename = decision.filename, content_type = rewritten.content_type and decision.content_type or nil }
   if not target then return start.storage_failure(err) end
   return target
 end

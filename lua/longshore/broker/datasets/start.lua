@@ -11,15 +11,19 @@
 -- underscore. What is left there is removed after the window, whatever happened:
 -- the cleanup is written together with the job.
 --
--- Of what the policy may rewrite, the key (of the content), the provider and a
--- shorter life of URLs count; type, part size and window are the service's.
+-- Of what the policy may rewrite, everything counts but `metadata`, which a dataset does not have: key,
+-- headers and type are the content's, the window ends no later than the service's, and `if_exists`
+-- says whether a re-upload may replace what is there.
 --
 -- Room: broker.
 -- @module longshore.broker.datasets.start
 local access = require "longshore.broker.datasets.access"
+local decisions = require "longshore.broker.decision"
 local errors = require "longshore.errors"
+local plan = require "longshore.plan"
 local sniff = require "longshore.broker.content.sniff"
 local uuid = require "longshore.broker.uuid"
+local views = require "longshore.broker.datasets.views"
 
 local _M = {}
 
@@ -145,30 +149,57 @@ local function safe_name(filename)
   return name
 end
 
+-- The size of parts: the service's, unless a policy wants another that the store takes.
+local function part_size(self, job, decision, rewritten, limits)
+  if not rewritten.part_size then return limits.part_size end
+  local provider, err = self:provider(job.provider)
+  if not provider then return nil, err end
+  local profile, parts = provider.profile
+  parts, err = plan.parts { size = job.size, min_part = profile.min_part, max_part = profile.max_part,
+    max_parts = profile.max_parts, max_object = profile.max_object, part_size = decision.part_size, equal = true }
+  return parts and parts.part_size, err
+end
+
 --- Asks the policy, and makes the job's row.
 -- @tparam table self broker
 -- @tparam table actor
--- @tparam table request `{operation, dataset_id|nil, filename, size, content_type}`
+-- @tparam table request `{operation, dataset|nil, filename, size, content_type}`; `dataset`: the row whose content is
+-- replaced
 -- @tparam table limits
 -- @treturn table|nil job not yet stored
--- @treturn table|nil err
+-- @treturn table room of the store (see longshore.store.quotas), or err
+-- @treturn number how large its parts are to be
 function _M.new_job(self, actor, request, limits)
-  local id, now = uuid.new(), self.clock.now()
-  local decision, err = self.policy:decide("before_initiate", {
+  local id, now, dataset = uuid.new(), self.clock.now(), request.dataset
+  local current = dataset and views.dataset(dataset)
+  local decision, rewritten = self.policy:decide("before_initiate", {
     actor = actor, operation = request.operation, service = "geolens", filename = request.filename,
-    content_type = request.content_type, size = request.size, max_size = limits.max_size,
-    file_id = request.dataset_id or id, upload_id = id, provider = limits.provider,
+    content_type = request.content_type, size = request.size, max_size = limits.max_size, resume = false,
+    file_id = dataset and dataset.id or id, upload_id = id, provider = limits.provider,
+    part_size = limits.part_size, if_exists = dataset and "replace" or "keep", current = current,
   })
-  if not decision then return nil, err end
-  return {
+  if not decision then return nil, rewritten end
+  local ok, err = decisions.may_replace(decision, current)
+  if not ok then return nil, err end
+  local window = decisions.seconds(decision, rewritten, limits.window)
+  local job = {
     id = id, tenant = actor.tenant, organization = actor.organization, user = actor.user,
-    dataset_id = request.dataset_id, workflow = request.dataset_id and "reupload" or "ingest",
+    dataset_id = dataset and dataset.id, workflow = dataset and "reupload" or "ingest",
     origin = request.operation == "ingest" and "direct" or "presigned", filename = request.filename,
     content_type = request.content_type, size = request.size, provider = decision.provider,
     staging_key = ("staging/%s/%s"):format(id, safe_name(request.filename)), content_key = decision.key,
-    status = "pending", deadline = now + limits.window, window_ends = now + limits.window,
-    lease = 0, created_at = now, updated_at = now,
+    status = "pending", deadline = now + window, window_ends = now + window,
+    lease = 0, created_at = now, updated_at = now, decided = decisions.keep {
+      headers = decisions.object_headers(decision),
+      content_type = rewritten.content_type and decision.content_type or nil,
+      replaces = dataset and decision.replaces and dataset.version or nil,
+    },
   }
+  local size
+  size, err = part_size(self, job, decision, rewritten, limits)
+  if not size then return nil, err end
+  return job, { owner = job, quotas = decision.quotas, max_running = decision.max_running,
+    files = dataset and 0 or 1, bytes = job.size, running = 1 }, size
 end
 
 --- The cleanup of what a job leaves at its staging key.
@@ -188,7 +219,8 @@ local function url_seconds(self, actor, job)
   end
   local numbers = {}
   for i = 1, job.part_count or 1 do numbers[i] = i end
-  local decision, err = self.policy:decide("before_sign", { actor = actor, upload = job, numbers = numbers })
+  local decision, err = self.policy:decide("before_sign",
+    { actor = actor, upload = views.job(job), numbers = numbers })
   if not decision then return nil, err end
   return self:url_life(decision.url_seconds, "url_seconds", math.min(left, 604800))
 end
@@ -220,11 +252,11 @@ local function sign_parts(self, actor, provider, job)
 end
 
 -- A multipart upload at the store, known to the job's row before a URL goes out.
-local function open_multipart(self, provider, job, cleanup, limits)
+local function open_multipart(self, provider, job, cleanup, size)
   local opened, err = provider:create_multipart { key = job.staging_key, content_type = job.content_type }
   if not opened then return _M.storage_failure(err) end
-  job.provider_upload_id, job.part_size = opened.upload_id, limits.part_size
-  job.part_count = math.ceil(job.size / limits.part_size)
+  job.provider_upload_id, job.part_size = opened.upload_id, size
+  job.part_count = math.ceil(job.size / size)
   local ok
   ok, err = self.store:start_job(job.id, { provider_upload_id = job.provider_upload_id, part_size = job.part_size,
     part_count = job.part_count, cleanup = cleanup.id, now = self.clock.now() })
@@ -243,21 +275,21 @@ end
 function _M.presigned(self, actor, request, limits)
   local ok, err = access.authorize(self, actor, "initiate", "upload")
   if not ok then return nil, err end
-  ok, err = _M.admit(self, actor, request, limits)
-  if ok == nil then return nil, err end
-  local job
-  job, err = _M.new_job(self, actor, { operation = "initiate", dataset_id = request.dataset_id,
+  local dataset
+  dataset, err = _M.admit(self, actor, request, limits)
+  if dataset == nil then return nil, err end
+  local job, room, size = _M.new_job(self, actor, { operation = "initiate", dataset = dataset or nil,
     filename = request.filename, size = request.size, content_type = request.content_type }, limits)
-  if not job then return nil, err end
+  if not job then return nil, room end
   local provider
   provider, err = self:provider(job.provider)
   if not provider then return nil, err end
   local cleanup = _M.staging_cleanup(self, job)
-  ok, err = self.store:create_job(job, cleanup)
+  ok, err = self.store:create_job(job, cleanup, room)
   if not ok then return nil, err end
   local urls
   if job.size > limits.threshold then
-    ok, err = open_multipart(self, provider, job, cleanup, limits)
+    ok, err = open_multipart(self, provider, job, cleanup, size)
     if ok then urls, err = sign_parts(self, actor, provider, job) end
   else
     urls, err = sign_single(self, actor, provider, job, request.signs_type)

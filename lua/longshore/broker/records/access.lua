@@ -22,18 +22,6 @@ function _M.authorize(self, actor, operation, right)
   return self:authorize(actor, operation, right)
 end
 
---- What services and policies see of a record.
--- @tparam table row
--- @treturn table
-function _M.view(row)
-  return {
-    id = row.id, name = row.name, filename = row.name, external_id = row.external_id, fields = json.decode(row.fields),
-    uploaded = row.key ~= nil, uploaded_at = row.uploaded_at, size = row.size, crc32c = row.crc32c,
-    created_at = row.created_at, updated_at = row.updated_at, service = row.service,
-    tenant = row.tenant, organization = row.organization, user = row.user,
-  }
-end
-
 -- What no other record may have: the owner and the external id, made one word.
 -- Each part is preceded by its length, so that no two combinations are alike.
 local function unique_name(owner, service, external_id)
@@ -122,19 +110,6 @@ function _M.find(self, actor, references, ignore)
     return errors.fail("not_found", "there are no such files", { missing = missing, reason = "record" })
   end
   return list
-end
-
---- What policies see of a delivery.
--- @tparam table delivery row
--- @tparam table record row
--- @treturn table
-function _M.view_delivery(delivery, record)
-  return {
-    id = delivery.id, file_id = ("%.0f"):format(delivery.record_id), filename = record.name, service = record.service,
-    state = delivery.state, deadline = delivery.deadline, provider = delivery.provider, key = delivery.key,
-    part_count = delivery.part_count, organization = delivery.organization, tenant = delivery.tenant,
-    user = delivery.user, created_at = delivery.created_at, updated_at = delivery.updated_at,
-  }
 end
 
 return _M

@@ -12,9 +12,11 @@
 -- Room: broker.
 -- @module longshore.broker.records.complete
 local access = require "longshore.broker.records.access"
+local decisions = require "longshore.broker.decision"
 local errors = require "longshore.errors"
 local ids = require "longshore.broker.ids"
 local notice = require "longshore.broker.records.notice"
+local views = require "longshore.broker.records.views"
 
 local _M = {}
 
@@ -80,15 +82,48 @@ local function void(self, delivery, message)
   return errors.fail("invalid", message, { reason = "gone", field = "uploadId" })
 end
 
--- Takes the object for the record's content.
-local function bind(self, provider, delivery, found)
+-- The object may never be the record's content: it goes, and the delivery has ended.
+local function reject(self, provider, delivery, record, found, err, actor)
+  local view = views.view_delivery(delivery, record, { state = "failed", size = found.size })
+  view.error = err.message
+  local events = self:events("after_fail", { actor = actor, upload = view, file = views.file(record) })
+  local marked, why = self.store:refuse_delivery(delivery, { now = self.clock.now(), state = "void", events = events })
+  if marked == nil then return nil, why end
+  self.log("info", "content was refused", { delivery = delivery.id, reason = tostring(err) })
+  provider:delete { key = delivery.key }
+  if marked then self:deliver(events) end
+  return nil, err, true
+end
+
+-- Takes the object for the record's content. Third: true when it was refused for good.
+local function bind(self, provider, delivery, found, actor)
+  local record, err = views.of_delivery(self, delivery)
+  if not record then
+    if err.code == "not_found" then provider:delete { key = delivery.key } end
+    return nil, err
+  end
+  local ok, final
+  ok, err, final = decisions.admit(self, actor,
+    views.view_delivery(delivery, record, { state = "completing", size = found.size }), found)
+  if not ok then
+    if final then return reject(self, provider, delivery, record, found, err, actor) end
+    return nil, err
+  end
+  local kept = decisions.kept(delivery)
+  local content = { provider = delivery.provider, key = delivery.key, etag = found.etag, size = found.size,
+    crc32c = found.crc32c }
+  local events = views.completed(self, actor, delivery, record, content)
   local bound, swapped = self.store:bind_delivery(delivery, {
     now = self.clock.now(), state = "done", drop = delivery.cleanup_id, new_cleanup = notice.replaced(self),
-    content = { provider = delivery.provider, key = delivery.key, etag = found.etag, size = found.size,
-      crc32c = found.crc32c },
-    content_at = found.modified or self.clock.now(),
+    content = content, content_at = found.modified or self.clock.now(), quotas = kept.quotas,
+    replaces = kept.replaces, events = events,
   })
-  if bound == nil then return nil, swapped end
+  if bound == nil then
+    if swapped.code == "quota" or swapped.reason == "replaced" then
+      return reject(self, provider, delivery, record, found, swapped, actor)
+    end
+    return nil, swapped
+  end
   if not bound then -- done by somebody else, or the record is gone
     local now = self.store:delivery(delivery.id)
     if now and now.state == "done" then return true end
@@ -97,8 +132,7 @@ local function bind(self, provider, delivery, found)
       { missing = { { id = delivery.record_id } }, reason = "record" })
   end
   -- (Newer content is there already: the cleanup of the delivery's key stays.)
-  self:announce("after_complete", { upload = { id = delivery.id, provider = delivery.provider },
-    file = { id = ("%.0f"):format(delivery.record_id), size = found.size, crc32c = found.crc32c } })
+  if swapped then self:deliver(events) end
   return true
 end
 
@@ -106,7 +140,7 @@ end
 local REFUSED = { invalid = true, too_large = true }
 
 -- From `completing` on: assembles, unless that is done, and binds.
-local function finish(self, provider, delivery)
+local function finish(self, provider, delivery, actor)
   local found, err = assembled(provider, delivery)
   if found == nil then return nil, self:store_failure(err) end
   if not found then
@@ -137,16 +171,16 @@ local function finish(self, provider, delivery)
     found, err = provider:head { key = delivery.key }
     if not found then return nil, self:store_failure(err) end
   end
-  return bind(self, provider, delivery, found)
+  return bind(self, provider, delivery, found, actor)
 end
 
 -- Gives the lease back, so that the next call need not wait for it.
-local function attempt(self, provider, delivery)
-  local ok, err = finish(self, provider, delivery)
-  if not ok and err.code ~= "invalid" and err.code ~= "not_found" then
+local function attempt(self, provider, delivery, actor)
+  local ok, err, final = finish(self, provider, delivery, actor)
+  if not ok and not final and err.code ~= "invalid" and err.code ~= "not_found" then
     self.store:begin_delivery(delivery, { lease = 0, now = self.clock.now() })
   end
-  return ok, err
+  return ok, err, final
 end
 
 local function claim(self, delivery)
@@ -168,10 +202,10 @@ function _M.resume(self, delivery)
   local claimed
   claimed, err = claim(self, delivery)
   if not claimed then return claimed, err end
-  local ok
-  ok, err = attempt(self, provider, delivery)
+  local ok, final
+  ok, err, final = attempt(self, provider, delivery)
   if ok then return true end
-  if err.code == "invalid" or err.code == "not_found" then return false end -- its client hears of it
+  if final or err.code == "invalid" or err.code == "not_found" then return false end -- its client hears of it
   return nil, err
 end
 
@@ -205,7 +239,7 @@ local function prepare(self, actor, provider, row, delivery)
   local parts, total = check_parts(provider, delivery, listed)
   if not parts then return nil, total end
   local ok
-  ok, err = self.policy:decide("before_complete", { actor = actor, upload = access.view_delivery(delivery, row),
+  ok, err = self.policy:decide("before_complete", { actor = actor, upload = views.view_delivery(delivery, row),
     parts = parts, size = total })
   if not ok then return nil, err end
   return true
@@ -245,7 +279,10 @@ function _M.run(self, actor, reference, id)
     if delivery.state == "open" or delivery.lease <= now then
       ok, err = claim(self, delivery)
       if ok == nil then return nil, err end
-      if ok then return attempt(self, provider, delivery) end
+      if ok then
+        ok, err = attempt(self, provider, delivery, actor)
+        return ok, err
+      end
     end
     if now >= till then
       return errors.fail("conflict", "this upload is being completed by another request; ask again",

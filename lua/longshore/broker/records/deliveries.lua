@@ -3,58 +3,122 @@
 -- `limits` comes from the service: `service`, `provider` (name), `link_seconds`
 -- (how long URLs work), `max_put` (bytes in a single PUT), `max_parts`,
 -- `sessions` (true: single uploads go to resumable sessions), `of_record`
--- (running deliveries of one record).
+-- (running deliveries of one record), `content_type`, `metadata` (of the request), `check(fields)`
+-- (whether the service may keep these).
 --
 -- A row is written before the store is asked for anything, and with it the
 -- cleanup that will remove what is left at the delivery's key when no URL works
 -- any longer, whatever happened.
 --
--- Of what the policy may rewrite, the key, the provider, `max_running` and a
--- shorter life of URLs count.
+-- Of what the policy may rewrite, everything counts but `part_size`: the client cuts its parts.
+-- Headers, tags and the type are the content's: what came by a single PUT gets
+-- them when it is copied to its own key.
 --
 -- Room: broker.
 -- @module longshore.broker.records.deliveries
-local access = require "longshore.broker.records.access"
+local decisions = require "longshore.broker.decision"
 local errors = require "longshore.errors"
 local ids = require "longshore.broker.ids"
+local json = require "longshore.json"
+local views = require "longshore.broker.records.views"
 
 local _M = {}
 
 --- What lies at a delivery's key goes this long after its last URL has ended.
 _M.GRACE = 3600
 
---- Asks the policy and makes the rows of a delivery, not yet stored.
-function _M.new(self, actor, record, kind, part_count, limits)
+-- A record's fields as the policy wants them: true, or nil, err; the record's row has them then.
+local function describe(self, record, decision, rewritten, limits)
+  if not (rewritten.metadata or rewritten.content_type) then return true end
+  local fields = json.decode(record.fields)
+  if rewritten.metadata then fields.metadata = decision.metadata end
+  if rewritten.content_type then fields.mimeType = decision.content_type end
+  if limits.check then
+    local ok, err = limits.check(fields)
+    if not ok then return decisions.broken(self, "before_initiate", tostring(err.field), err.message) end
+  end
+  record.fields = json.encode(fields)
+  return true
+end
+
+--- Asks the policy about new content of a record.
+-- @tparam table self broker
+-- @tparam table actor
+-- @tparam table record row, perhaps not stored yet; its `fields` become those that the policy wants
+-- @tparam table limits
+-- @tparam table ask `if_exists`; `current` (the row that is there already)
+-- @treturn table|nil what `new` makes a delivery of
+-- @treturn table|nil err
+function _M.decide(self, actor, record, limits, ask)
   local id = ids.new("dlv_")
-  local decision, err = self.policy:decide("before_initiate", {
+  local there = ask.current and ask.current.key and ask.current
+  local fields = json.decode(record.fields)
+  local decision, rewritten = self.policy:decide("before_initiate", {
     actor = actor, operation = "initiate", service = limits.service, filename = record.name,
-    content_type = limits.content_type, metadata = limits.metadata, file_id = id, upload_id = id,
-    provider = limits.provider,
+    content_type = limits.content_type or fields.mimeType or "application/octet-stream",
+    metadata = limits.metadata or fields.metadata, file_id = id, upload_id = id, provider = limits.provider,
+    resume = false, if_exists = ask.if_exists, current = there and views.file(there) or nil,
   })
-  if not decision then return nil, err end
-  local provider
-  provider, err = self:provider(decision.provider)
+  if not decision then return nil, rewritten end
+  local ok, err = decisions.may_replace(decision, ask.current and views.file(ask.current))
+  if not ok then return nil, err end
+  ok, err = describe(self, record, decision, rewritten, limits)
+  if not ok then return nil, err end
+  local replaces -- the key of the content that may be replaced, false for none, nil for any
+  if decision.replaces then
+    replaces = there and there.key or false
+  elseif rewritten.if_exists and decision.if_exists ~= "replace" then
+    replaces = false
+  end
+  return {
+    id = id, provider = decision.provider, key = decision.key, quotas = decision.quotas,
+    max_running = decision.max_running, seconds = decisions.seconds(decision, rewritten, limits.link_seconds),
+    described = rewritten.metadata or rewritten.content_type,
+    content_type = rewritten.content_type and decision.content_type or limits.content_type,
+    headers = decisions.object_headers(decision),
+    replaces = replaces,
+  }
+end
+
+--- Makes the rows of a delivery, not yet stored.
+-- @tparam table self broker
+-- @tparam table actor
+-- @tparam table record
+-- @tparam string kind put, session or multipart
+-- @tparam ?number part_count
+-- @tparam table limits
+-- @tparam table decided of `decide`
+-- @treturn table|nil delivery
+-- @treturn table cleanup, or err
+-- @treturn table limits of the store
+function _M.new(self, actor, record, kind, part_count, limits, decided)
+  local provider, err = self:provider(decided.provider)
   if not provider then return nil, err end
   local now = self.clock.now()
-  local deadline = now + limits.link_seconds
+  local deadline = now + decided.seconds
   local multipart = kind == "multipart"
   local delivery = {
-    id = id, record_id = record.id, tenant = actor.tenant, organization = actor.organization, user = actor.user,
-    kind = kind, provider = decision.provider, key = decision.key .. (multipart and "/parts" or "/staging"),
-    content_key = decision.key, part_count = part_count, max_size = not multipart and limits.max_put or nil,
+    id = decided.id, record_id = record.id, tenant = actor.tenant, organization = actor.organization,
+    user = actor.user, kind = kind, provider = decided.provider,
+    key = decided.key .. (multipart and "/parts" or "/staging"),
+    content_key = decided.key, part_count = part_count, max_size = not multipart and limits.max_put or nil,
     state = multipart and "starting" or "open", deadline = deadline, lease = 0, look_at = now + 60,
-    created_at = now, updated_at = now,
+    created_at = now, updated_at = now, decided = decisions.keep {
+      headers = decided.headers, content_type = decided.content_type, quotas = decided.quotas,
+      replaces = decided.replaces,
+    },
   }
   local cleanup = self:new_cleanup { provider = delivery.provider, key = delivery.key, kind = "staging",
     due = deadline + _M.GRACE }
   delivery.cleanup_id = cleanup.id
-  return delivery, cleanup, { running = decision.max_running, of_record = limits.of_record }
+  return delivery, cleanup, { of_record = limits.of_record, room = { owner = delivery, quotas = decided.quotas,
+    max_running = decided.max_running, running = 1, bytes = 0 } }
 end
 
 local function seconds_left(self, actor, record, delivery, numbers)
   local left = math.max(1, math.ceil(delivery.deadline - self.clock.now()))
   local decision, err = self.policy:decide("before_sign", { actor = actor,
-    upload = access.view_delivery(delivery, record), numbers = numbers })
+    upload = views.view_delivery(delivery, record), numbers = numbers })
   if not decision then return nil, err end
   return self:url_life(decision.url_seconds, "url_seconds", left)
 end
@@ -92,12 +156,13 @@ local function sign_parts(self, actor, record, delivery)
 end
 
 -- The store begins a multipart upload; the row knows it before a URL goes out.
-local function open_multipart(self, delivery, limits)
+local function open_multipart(self, delivery)
   local provider, err = self:provider(delivery.provider)
   if not provider then return nil, err end
   local opened
-  opened, err = provider:create_multipart { key = delivery.key, content_type = limits.content_type,
-    marker = delivery.id }
+  local kept = decisions.kept(delivery)
+  opened, err = provider:create_multipart { key = delivery.key, content_type = kept.content_type,
+    marker = delivery.id, headers = kept.headers }
   if not opened then return nil, self:store_failure(err) end
   delivery.provider_upload_id = opened.upload_id
   local ok
@@ -108,9 +173,9 @@ local function open_multipart(self, delivery, limits)
 end
 
 --- What a stored delivery needs until it can be answered.
-function _M.hand_out(self, actor, record, delivery, limits)
+function _M.hand_out(self, actor, record, delivery)
   if delivery.kind == "multipart" then
-    local ok, err = open_multipart(self, delivery, limits)
+    local ok, err = open_multipart(self, delivery)
     if not ok then return nil, err end
     return sign_parts(self, actor, record, delivery)
   end
@@ -127,17 +192,33 @@ function _M.undo(self, delivery, new_record)
   end
 end
 
---- A delivery for a record that there is; `change` rewrites the record with it.
-function _M.add(self, actor, row, kind, part_count, limits, change)
-  local delivery, cleanup, counts = _M.new(self, actor, row, kind, part_count, limits)
+--- A delivery for a record that there is.
+-- @tparam table self broker
+-- @tparam table actor
+-- @tparam table row the record; gets the fields that the policy wants
+-- @tparam string kind
+-- @tparam ?number part_count
+-- @tparam table limits
+-- @tparam table ask as of `decide`
+-- @tparam[opt] function change (row) -> fields that the record gets with it
+-- @treturn table|nil grant
+-- @treturn table|nil err
+function _M.add(self, actor, row, kind, part_count, limits, ask, change)
+  local decided, err = _M.decide(self, actor, row, limits, ask)
+  if not decided then return nil, err end
+  local delivery, cleanup, counts = _M.new(self, actor, row, kind, part_count, limits, decided)
   if not delivery then return nil, cleanup end
-  local ok, err = self.store:add_delivery(delivery, cleanup, counts, delivery.deadline, change)
+  if not change and decided.described then
+    change = function() return { fields = row.fields, updated_at = self.clock.now() } end
+  end
+  local ok
+  ok, err = self.store:add_delivery(delivery, cleanup, counts, delivery.deadline, change)
   if ok == nil then return nil, err end
   if not ok then
     return errors.fail("not_found", "there are no such files", { missing = { { id = row.id } }, reason = "record" })
   end
   local grant
-  grant, err = _M.hand_out(self, actor, row, delivery, limits)
+  grant, err = _M.hand_out(self, actor, row, delivery)
   if grant then return grant end
   _M.undo(self, delivery, false)
   return nil, err

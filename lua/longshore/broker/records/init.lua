@@ -26,6 +26,7 @@ local errors = require "longshore.errors"
 local links = require "longshore.broker.records.links"
 local notice = require "longshore.broker.records.notice"
 local start = require "longshore.broker.records.start"
+local views = require "longshore.broker.records.views"
 
 local _M = {}
 
@@ -53,7 +54,7 @@ function _M.records(self, actor, references, ignore)
   rows, err = access.find(self, actor, references, ignore)
   if not rows then return nil, err end
   local list = {}
-  for i, row in ipairs(rows) do list[i] = access.view(row) end
+  for i, row in ipairs(rows) do list[i] = views.view(row) end
   return list
 end
 
@@ -80,7 +81,7 @@ function _M.list_records(self, actor, query)
     for _, row in ipairs(present) do there[row.id] = row end
     for _, row in ipairs(rows) do
       scanned, after = scanned + 1, { created_at = row.created_at, id = row.id }
-      local record = there[row.id] and access.view(there[row.id])
+      local record = there[row.id] and views.view(there[row.id])
       if record and query.accept(record) then
         list[#list + 1] = record
         if #list == query.limit then break end
@@ -108,7 +109,7 @@ function _M.change_records(self, actor, changes)
   local prepared = {}
   for i, entry in ipairs(changes) do
     prepared[i] = { reference = { id = rows[i].id }, change = function(row)
-      local wished, why = entry.change(access.view(row))
+      local wished, why = entry.change(views.view(row))
       if not wished then return nil, why end
       return access.columns(actor, row.service, wished)
     end }
@@ -124,7 +125,7 @@ function _M.change_records(self, actor, changes)
     return nil, err
   end
   local list = {}
-  for i, row in ipairs(changed) do list[i] = access.view(row) end
+  for i, row in ipairs(changed) do list[i] = views.view(row) end
   return list
 end
 
@@ -144,19 +145,23 @@ function _M.delete_records(self, actor, references, ignore)
   local numbers = {}
   for i, row in ipairs(rows) do
     numbers[i] = row.id
-    ok, err = self.policy:decide("before_delete", { actor = actor, file = access.view(row) })
+    ok, err = self.policy:decide("before_delete", { actor = actor, file = views.file(row) })
     if not ok then return nil, err end
   end
-  local due, made = self.clock.now() + self.cleanup_lease, {}
+  local due, made, told = self.clock.now() + self.cleanup_lease, {}, {}
   local gone
   gone, err = self.store:delete_records(actor, numbers, function(fields)
     fields.due, fields.attempts = due, 1
     made[#made + 1] = self:new_cleanup(fields)
     return made[#made]
+  end, function(row)
+    local events = self:events("after_delete", { actor = actor, file = views.file(row) })
+    told[row.id] = events
+    return events
   end)
   if not gone then return nil, err end
   for _, cleanup in ipairs(made) do self:run_cleanup(cleanup) end
-  for _, row in ipairs(gone) do self:announce("after_delete", { actor = actor, file = access.view(row) }) end
+  for _, row in ipairs(gone) do self:deliver(told[row.id]) end
   return true
 end
 
@@ -181,9 +186,9 @@ function _M.record_downloads(self, actor, references, seconds, content_type)
     return errors.fail("state", "these files have no content yet", { missing = empty, reason = "content" })
   end
   for i, row in ipairs(rows) do
-    local record = access.view(row)
+    local record = views.view(row)
     local decision
-    decision, err = self.policy:decide("before_download", { actor = actor, file = record, filename = row.name,
+    decision, err = self.policy:decide("before_download", { actor = actor, file = views.file(row), filename = row.name,
       content_type = content_type(record) })
     if not decision then return nil, err end
     local provider
@@ -207,9 +212,14 @@ local function attend(self, delivery, now)
     if taken == nil then return nil, err end
   end
   if now >= delivery.deadline + access.LAST_LOOK then
-    local ended
-    ended, err = self.store:end_delivery(delivery.id, now)
+    local ended, events
+    local record = delivery.state ~= "used" and views.of_delivery(self, delivery)
+    if record then
+      events = self:events("after_expire", { upload = views.view_delivery(delivery, record, { state = "expired" }) })
+    end
+    ended, err = self.store:end_delivery(delivery.id, now, events)
     if ended == nil then return nil, err end
+    if ended and events then self:deliver(events) end
   end
   return taken
 end
@@ -248,7 +258,7 @@ function _M.sweep_records(self, options)
   if not rows then return nil, err end
   for _, row in ipairs(rows) do
     local gone = true
-    if not options.dry_run then gone, err = self.store:expire_record(row.id, now) end
+    if not options.dry_run then gone, err = views.expire(self, row, now) end
     if gone == nil then return nil, err end
     if gone then report.expired = report.expired + 1 end
   end

@@ -4,8 +4,14 @@
 -- @module longshore.broker.records.links
 local access = require "longshore.broker.records.access"
 local deliveries = require "longshore.broker.records.deliveries"
+local views = require "longshore.broker.records.views"
 
 local _M = {}
+
+-- New content takes the place of what is there.
+local function replacing(row)
+  return { if_exists = "replace", current = row.key and row or nil }
+end
 
 local function one(self, actor, reference)
   local ok, err = access.authorize(self, actor, "part_urls", "upload")
@@ -41,13 +47,13 @@ function _M.link(self, actor, reference, limits)
       local grant
       grant, err = deliveries.sign_single(self, actor, row, newest)
       if not grant then return nil, err end
-      return access.view(row), grant
+      return views.view(row), grant
     end
   end
   local grant
-  grant, err = deliveries.add(self, actor, row, limits.sessions and "session" or "put", nil, limits)
+  grant, err = deliveries.add(self, actor, row, limits.sessions and "session" or "put", nil, limits, replacing(row))
   if not grant then return nil, err end
-  return access.view(row), grant
+  return views.view(row), grant
 end
 
 --- A fresh upload of parts for a record's content. What was sent to an earlier
@@ -62,9 +68,9 @@ function _M.parts(self, actor, reference, count, limits)
   local row, err = one(self, actor, reference)
   if not row then return nil, err end
   local grant
-  grant, err = deliveries.add(self, actor, row, "multipart", count, limits)
+  grant, err = deliveries.add(self, actor, row, "multipart", count, limits, replacing(row))
   if not grant then return nil, err end
-  return access.view(row), grant
+  return views.view(row), grant
 end
 
 return _M

@@ -103,13 +103,6 @@ local function begins(head, signatures)
   return false
 end
 
--- A rule that looks at content is no use where it is never shown.
-local function must_hold(context)
-  if context.holds then return true end
-  return false, { code = "unsupported",
-    message = ("files of %s cannot be checked before they are seen"):format(tostring(context.service)) }
-end
-
 --- Magic bytes: when everything has arrived and before anybody can see it, the
 -- first bytes must be those of the announced type. A file that lies fails.
 -- @tparam table options `strict`: types without a known signature are refused, too; `programs`: whether
@@ -118,7 +111,6 @@ function _M.magic(options)
   options = util.options("magic", options or {}, { strict = "boolean", programs = "boolean" })
   return {
     about = "the first bytes must fit the type" .. (options.programs and "" or "; no programs"),
-    before_initiate = must_hold,
     before_register = function(context, host)
       local content_type = bare_type(context.upload.content_type)
       local head, err = host.head(512)
@@ -156,7 +148,6 @@ function _M.antivirus(options)
   if not options.url then error("rules.antivirus: url is missing", 0) end
   return {
     about = "a scanner at " .. options.url .. " must find it clean",
-    before_initiate = must_hold,
     before_register = function(context, host)
       if options.max_size and context.size > options.max_size then
         if options.larger == "allow" then return true end

@@ -10,7 +10,8 @@ local FIELDS = util.set { "service", "tenant", "organization", "user", "file_id"
   "extension" }
 
 --- A template of object keys, such as `{organization}/{year}/{month}/{file_id}.{extension}`.
--- Names become safe words (see longshore.policy.keys), so nobody reaches out of their place.
+-- Names become safe words (see longshore.policy.keys), so nobody reaches out of their place. Where the client names
+-- the key (athena) it stands.
 -- @tparam string template has {file_id} or {upload_id}; further {service} {tenant} {organization} {user}
 -- {year} {month} {day} {extension} (letters and digits, else "bin")
 function _M.key(template)
@@ -24,6 +25,7 @@ function _M.key(template)
   return {
     about = "keys: " .. template,
     before_initiate = function(context, host)
+      if context.client_key then return true end
       local at = util.calendar(host.now())
       local extension = util.extension(context.filename):match("^%w+$")
       local values = {
@@ -41,7 +43,8 @@ end
 
 --- Puts each value of a field into a bucket of its own.
 -- @tparam table options `by`: tenant (default), organization, user or service; `buckets`: value to the name of
--- a bucket in the configuration; `otherwise`: the bucket of all others (without it they are refused)
+-- a bucket in the configuration; `otherwise`: the bucket of all others (without it they are refused). Where the
+-- client names the bucket (athena) it stands, and only who has none here is refused
 function _M.bucket(options)
   util.options("bucket", options, { by = "string", buckets = "table", otherwise = "string" })
   local by = options.by or "tenant"
@@ -50,7 +53,7 @@ function _M.bucket(options)
     before_initiate = function(context)
       local value = by == "service" and context.service or context.actor[by]
       local bucket = options.buckets[value] or options.otherwise
-      if bucket then return { provider = bucket } end
+      if bucket then return not context.client_key and { provider = bucket } or true end
       return false, { code = "forbidden", message = ("this %s has no bucket here"):format(by) }
     end,
   }
@@ -62,7 +65,8 @@ local ABOUT = {
   ["if-match"] = "a file is replaced by who names its ETag (metadata if_match)",
 }
 
---- What a finished file of the same name means.
+--- What a finished file of the same name means (of the same key, external id or dataset: see
+-- longshore.policy.contract).
 -- @tparam string mode `replace`; `keep` (the new one is refused); `new-key` (both stay); `if-match` (replaced when
 -- the request's metadata has `if_match`, the ETag of the one that is there; a new name needs none)
 function _M.overwrite(mode)

@@ -42,16 +42,17 @@ local LIMITS = { bytes = "number", files = "number", running = "number" }
 
 --- Quotas of a user and of an organization: finished and running files count, in
 -- the transaction that starts an upload, so parallel requests cannot overrun them.
--- What is aborted, expired or deleted counts no longer.
+-- Files of all services count together. What is aborted, expired or deleted counts no longer. An upload that does not
+-- say its size (cognite's never do) begins while there is any room, and its bytes are counted when they are there:
+-- too many are removed. `rules.size { announced = true }` refuses such uploads.
 -- @tparam table options `user` and `organization`, each with `bytes`, `files`, `running`
 function _M.quota(options)
   util.options("quota", options, { user = "table", organization = "table" })
-  local about, by_bytes = {}, false
+  local about = {}
   for _, scope in ipairs { "user", "organization" } do
     local limits = util.options("quota", options[scope] or {}, LIMITS)
     for _, name in ipairs { "bytes", "files", "running" } do
       if limits[name] then
-        by_bytes = by_bytes or name == "bytes"
         about[#about + 1] = ("each %s: %s"):format(scope, name == "bytes" and util.bytes(limits[name])
           or ("%.0f %s"):format(limits[name], name == "running" and "uploads at a time" or "files"))
       end
@@ -60,9 +61,6 @@ function _M.quota(options)
   return {
     about = "quotas: " .. table.concat(about, ", "),
     before_initiate = function(context)
-      if by_bytes and not context.size and not context.resume then
-        return false, { code = "invalid", field = "size", message = "the size must be announced: there is a quota" }
-      end
       local quotas = util.copy(context.quotas)
       for _, scope in ipairs { "user", "organization" } do
         if options[scope] then

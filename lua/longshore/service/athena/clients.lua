@@ -66,7 +66,7 @@ function _M.start(context)
         return errors.fail("unavailable", "the client's database is not available", { cause = err })
       end
       broker = broker_module.new { store = store, providers = main.providers, policy = main.policy, clock = main.clock,
-        log = main.log, options = context.config.broker_options }
+        transport = main.transport, log = main.log, options = context.config.broker_options }
       broker:manage(options)
     end
     brokers[name] = broker

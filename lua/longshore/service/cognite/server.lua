@@ -44,6 +44,7 @@ local json = require "longshore.json"
 local render = require "longshore.service.cognite.render"
 local responses = require "longshore.http.response"
 local rules = require "longshore.service.cognite.rules"
+local validate = require "longshore.http.validate"
 
 local _M = {}
 
@@ -97,6 +98,7 @@ local function limits_of(ctx, body)
     service = "cognite", provider = settings.bucket, link_seconds = settings.link_seconds, max_put = settings.max_put,
     sessions = settings.upload == "resumable", of_record = RUNNING_OF_FILE,
     content_type = header_type(body and body.mimeType), metadata = body and body.metadata,
+    check = function(fields) return validate.check(rules.kept, fields) end,
   }
 end
 
@@ -128,7 +130,8 @@ function handlers.start(ctx)
   local body = ctx.body
   local record, grant = ctx.broker:create_record(ctx.actor, {
     name = body.name, external_id = body.externalId, fields = changes.fields_of(body),
-    overwrite = ctx.query.overwrite and changes.overwrite(body) or nil, parts = ctx.query.parts,
+    overwrite = ctx.query.overwrite and changes.overwrite(body) or nil, becomes = changes.overwrite(body),
+    parts = ctx.query.parts,
   }, limits_of(ctx, body))
   if not record then return nil, grant end
   return responses.json(201, render.file(record, grant.urls
