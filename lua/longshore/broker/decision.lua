@@ -54,6 +54,20 @@ function _M.seconds(decision, rewritten, seconds)
   return seconds
 end
 
+--- What new content of a file asks of the store's quotas (see longshore.store.quotas).
+-- @tparam table owner row or actor
+-- @tparam table decided decision, or what was kept of it
+-- @tparam number size
+-- @tparam[opt] table row of the file, which is counted already
+-- @tparam[opt] number files how many more
+-- @tparam[opt] number running
+-- @treturn table room
+function _M.room(owner, decided, size, row, files, running)
+  local counted = row and math.max(row.declared_size or 0, row.size or 0) or 0
+  return { owner = owner, quotas = decided.quotas, max_running = decided.max_running, files = files or 0,
+    bytes = size - counted, running = running or 0 }
+end
+
 --- Shows the policy content that nobody else can see yet.
 -- @tparam table self broker
 -- @tparam ?table actor

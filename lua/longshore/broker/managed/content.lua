@@ -6,6 +6,8 @@
 local access = require "longshore.broker.managed.access"
 local check = require "longshore.broker.check"
 local core = require "longshore.core"
+local decide = require "longshore.broker.managed.decide"
+local decisions = require "longshore.broker.decision"
 local errors = require "longshore.errors"
 local json = require "longshore.json"
 local look = require "longshore.broker.managed.look"
@@ -78,6 +80,14 @@ local function compare(self, row, claim)
   return fields
 end
 
+-- Another type, or other metadata, than the upload began with: the policy is asked as then.
+local function redescribed(self, actor, row, claim)
+  if not claim.metadata and (claim.content_type or row.content_type) == row.content_type then return true end
+  return decide.ask(self, actor, { operation = "confirm", key = row.key, name = row.name, size = row.size,
+    content_type = claim.content_type or row.content_type,
+    metadata = claim.metadata or row.metadata and json.decode(row.metadata) or nil }, row)
+end
+
 --- Confirms an upload: the object is looked at now, and compared with what the client
 -- says. What is not true makes the file `failed`, until other bytes arrive.
 -- @tparam table actor
@@ -100,12 +110,19 @@ function _M.confirm_managed(self, actor, id, claim)
       return errors.fail("state", "no bytes of this file have arrived yet", { state = row.status })
     end
     local fields, wrong = compare(self, row, claim)
+    if fields then
+      ok, err = redescribed(self, actor, row, claim)
+      if not ok then return nil, err end
+    end
     if not fields then
       if wrong.reason ~= "changed" then return nil, wrong end
       err = wrong
     else
       fields.updated_at = self.clock.now()
-      ok, err = self.store:write_managed { { id = row.id, version = row.version, fields = fields } }
+      local events = wrong and row.status ~= "failed" and look.events(self, "after_fail", row, fields, wrong, actor)
+      ok, err = self.store:write_managed { { id = row.id, version = row.version, fields = fields,
+        events = events or nil } }
+      if ok and events then self:deliver(events) end
       if ok and wrong then return nil, wrong end
       if ok then break end
       if err.reason ~= "changed" then return nil, err end
@@ -144,8 +161,13 @@ function _M.ingest_managed(self, actor, id, source)
   local content_type
   content_type, err = check.content_type(source.content_type or row.content_type)
   if not content_type then return nil, err end
-  ok, err = self:decide_managed(actor, { operation = "ingest", key = row.key, name = row.name, size = source.length,
-    content_type = content_type }, row.id, row.provider)
+  local decision
+  decision, err = decide.ask(self, actor, { operation = "ingest", key = row.key, name = row.name, size = source.length,
+    content_type = content_type, metadata = row.metadata and json.decode(row.metadata) or nil }, row, true)
+  if not decision then return nil, err end
+  content_type = decision.content_type
+  ok, err = self.policy:decide("before_complete", { actor = actor, parts = {}, size = source.length,
+    upload = self:view_managed_upload(row, { size = source.length, content_type = content_type }) })
   if not ok then return nil, err end
   local provider
   provider, err = self:provider(row.provider)
@@ -157,9 +179,10 @@ function _M.ingest_managed(self, actor, id, source)
     if not digests then return nil, err end
   end
   -- Should this process die behind the PUT, the janitor is to look.
-  if not row.due then
+  if not row.due or decision.quotas then
     ok, err = self.store:write_managed { { id = row.id, version = row.version,
-      fields = { due = self.clock.now() + PUT_SECONDS } } }
+      fields = { due = row.due or self.clock.now() + PUT_SECONDS },
+      room = decisions.room(actor, decision, source.length, row) } }
     if not ok and err.reason ~= "changed" then return nil, err end
     row, err = access.load(self, actor, id, "overwrite")
     if not row then return nil, err end
@@ -168,22 +191,35 @@ function _M.ingest_managed(self, actor, id, source)
   local put
   put, err = provider:put {
     key = row.key, file = source.file, body = source.text, md5 = digests and digests.md5, content_type = content_type,
-    headers = row.encryption and json.decode(row.encryption) or nil,
+    headers = decide.headers(row.encryption and json.decode(row.encryption) or nil, decision),
   }
   if not put then return nil, self:store_failure(err) end
-  local now = self.clock.now()
+  local final
+  ok, err, final = decisions.admit(self, actor, self:view_managed_upload(row, { state = "completing",
+    size = source.length, content_type = content_type }),
+    { size = source.length, etag = put.etag, crc32c = put.crc32c })
+  if not ok then
+    if final then return look.refuse(self, row, err, actor) end
+    return nil, err -- whoever looks next asks again
+  end
+  local now, events = self.clock.now(), nil
   for _ = 1, 4 do
-    ok, err = self.store:write_managed { { id = row.id, version = row.version, fields = {
+    local fields = decide.describe(decision, {
       status = "available", etag = put.etag, size = source.length, crc32c = put.crc32c or rows.null,
       sha256 = core.hex(digests and digests.sha256 or core.sha256(source.text)), content_type = content_type,
       generation = row.generation + 1, updated_at = now, due = row.due or now,
-    } } }
+    })
+    events = look.events(self, "after_complete", row, fields, nil, actor)
+    ok, err = self.store:write_managed { { id = row.id, version = row.version, fields = fields, events = events,
+      room = decisions.room(actor, decision, source.length, row) } }
+    if not ok and err.code == "quota" then return look.refuse(self, row, err, actor) end
     if ok or err.reason ~= "changed" then break end
     row, err = access.load(self, actor, id, "overwrite")
     if not row then return nil, err end
     if relocate.BUSY[row.status] then return busy() end
   end
   if not ok then return nil, err end
+  self:deliver(events)
   row, err = self.store:managed_file(row.id)
   if not row then return nil, err end
   return self:view_managed(row)

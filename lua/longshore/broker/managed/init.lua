@@ -56,7 +56,10 @@ function _M.manage(self, options)
   end
 end
 
---- What services see of a managed file.
+local STATES = { presigned = "uploading", uploading = "uploading", available = "registered", failed = "corrupt",
+  abandoned = "deleted", soft_deleted = "deleted", purged = "deleted" }
+
+--- What services and policies see of a managed file.
 -- @tparam table row
 -- @treturn table
 function _M.view_managed(_, row)
@@ -70,6 +73,21 @@ function _M.view_managed(_, row)
     visibility = row.visibility, status = status, etag = row.etag, crc32c = row.crc32c, sha256 = row.sha256,
     organization = row.organization, tenant = row.tenant, user = row.user, deleted_at = row.deleted_at,
     created_at = row.created_at, updated_at = row.updated_at, filename = row.name, service = "athena",
+    state = STATES[status], -- what policies know by this word
+  }
+end
+
+--- What policies see of a single PUT of a managed file.
+-- @tparam table row
+-- @tparam[opt] table now what is different: `state`, `size`, `content_type`, `error`
+-- @treturn table
+function _M.view_managed_upload(_, row, now)
+  now = now or {}
+  return {
+    id = row.id, file_id = row.id, filename = row.name, content_type = now.content_type or row.content_type,
+    size = now.size or row.declared_size, state = now.state or "uploading", provider = row.provider, key = row.key,
+    error = now.error, organization = row.organization, tenant = row.tenant, user = row.user, service = "athena",
+    part_count = 1, deadline = row.watch_until, created_at = row.created_at, updated_at = row.updated_at,
   }
 end
 

@@ -10,6 +10,8 @@
 -- @module longshore.broker.managed.multipart
 local access = require "longshore.broker.managed.access"
 local check = require "longshore.broker.check"
+local decide = require "longshore.broker.managed.decide"
+local decisions = require "longshore.broker.decision"
 local errors = require "longshore.errors"
 local ids = require "longshore.broker.ids"
 local json = require "longshore.json"
@@ -23,6 +25,13 @@ local MAX_EXPIRES = 604800
 
 local function missing()
   return errors.fail("not_found", "there is no such upload")
+end
+
+-- What policies see: the service's name is the service's.
+local function view_of(self, upload, state)
+  local view = self:view_upload(upload, state)
+  view.service = "athena"
+  return view
 end
 
 -- The file and the upload that a request names.
@@ -67,8 +76,9 @@ function _M.create_managed_upload(self, actor, file_id, request)
   content_type, err = check.content_type(request.content_type or file.content_type)
   if not content_type then return nil, err end
   local decision
-  decision, err = self:decide_managed(actor, { operation = "multipart_create", key = file.key, name = file.name,
-    size = file.declared_size, content_type = content_type }, file.id, file.provider)
+  decision, err = decide.ask(self, actor, { operation = "multipart_create", key = file.key, name = file.name,
+    size = file.declared_size, content_type = content_type,
+    metadata = file.metadata and json.decode(file.metadata) or nil }, file, true)
   if not decision then return nil, err end
   local provider
   provider, err = self:provider(file.provider)
@@ -76,7 +86,16 @@ function _M.create_managed_upload(self, actor, file_id, request)
   local headers
   headers, err = self:encryption_headers(provider, request)
   if err then return nil, err end
-  headers = headers or (file.encryption and json.decode(file.encryption)) or nil
+  headers = decide.headers(headers or (file.encryption and json.decode(file.encryption)) or nil, decision)
+  -- What counts at the end is the file's; its parts' owner is its owner.
+  local noted = decide.describe(decision, {})
+  noted.content_type = nil -- the upload's, until it completes
+  if next(noted) then
+    ok, err = self.store:write_managed { { id = file.id, version = file.version, fields = noted,
+      room = decisions.room(actor, decision, math.max(file.declared_size or 0, file.size or 0), file) } }
+    if not ok then return nil, err end
+    file.version = file.version + 1
+  end
   local now = self.clock.now()
   local row = {
     id = ids.new("upl_"), file_id = file.id, tenant = actor.tenant, organization = actor.organization,
@@ -85,7 +104,8 @@ function _M.create_managed_upload(self, actor, file_id, request)
     requires_tokens = true, if_exists = "keep", state = "starting", deadline = now + decision.upload_seconds, lease = 0,
     created_at = now, updated_at = now,
   }
-  ok, err = self.store:create_upload(row, nil, decision.max_running)
+  ok, err = self.store:create_upload(row, nil, decision.max_running, decision.quotas,
+    file.status == "presigned" and 0 or 1)
   if not ok then return nil, err end
   local begun
   begun, err = provider:create_multipart { key = file.key, content_type = row.content_type, marker = row.id,
@@ -127,7 +147,7 @@ function _M.sign_managed_part(self, actor, file_id, upload_id, number)
   if not file then return nil, upload end
   local decision
   decision, err = self.policy:decide("before_sign",
-    { actor = actor, upload = self:view_upload(upload), numbers = { number } })
+    { actor = actor, upload = view_of(self, upload), numbers = { number } })
   if not decision then return nil, err end
   local provider
   provider, err = self:provider(upload.provider)
@@ -174,12 +194,19 @@ end
 ---------------------------------------------------------------------------
 -- complete
 
-local function fail(self, upload, err)
+local function fail(self, upload, err, actor)
   local cleanup = self:undo_cleanup(upload)
+  local view, file = view_of(self, upload, "failed"), self.store:managed_file(upload.file_id)
+  view.error = err.message
+  local events = self:events("after_fail", { actor = actor, upload = view, file = file and self:view_managed(file) })
   local changed, why = self.store:fail_upload(upload,
-    { now = self.clock.now(), error = err.message, cleanup = cleanup, from = { "completing" } })
+    { now = self.clock.now(), error = err.message, cleanup = cleanup, from = { "completing" }, events = events })
   if changed == nil then return nil, why end
-  if changed then self:run_cleanup(cleanup) end
+  if changed then
+    self:run_cleanup(cleanup) -- the object too, if this upload made it
+    self:deliver(events)
+    if file then look.at(self, file) end
+  end
   return nil, err
 end
 
@@ -219,31 +246,36 @@ local function made_object(self, provider, upload)
 end
 
 -- completing → completed, and the file has the content.
-local function register(self, upload, content)
-  local err
+local function register(self, upload, content, actor)
+  local ok, err, final = decisions.admit(self, actor, view_of(self, upload), content)
+  if not ok then
+    if final then return fail(self, upload, err, actor) end
+    return nil, err
+  end
   for _ = 1, 5 do
     local file
     file, err = self.store:managed_file(upload.file_id)
     if not file and err.code ~= "not_found" then return nil, err end
     if not file or file.provider ~= upload.provider or file.key ~= upload.key or access.GONE[file.status] then
       local lost = errors.new("conflict", "the file has moved or was deleted meanwhile", { reason = "moved" })
-      return fail(self, upload, lost)
+      return fail(self, upload, lost, actor)
     end
     local now = self.clock.now()
-    local ok
-    ok, err = self.store:write_managed { { id = file.id, version = file.version,
-      upload = { id = upload.id, from = { "completing" }, to = "completed", now = now },
-      fields = { status = "available", etag = content.etag, size = content.size, crc32c = content.crc32c or rows.null,
-        sha256 = rows.null, content_type = upload.content_type, generation = file.generation + 1, updated_at = now,
-        due = file.due or now } } }
+    local fields = { status = "available", etag = content.etag, size = content.size,
+      crc32c = content.crc32c or rows.null, sha256 = rows.null, content_type = upload.content_type,
+      generation = file.generation + 1, updated_at = now, due = file.due or now }
+    local events = look.events(self, "after_complete", file, fields, nil, actor, view_of(self, upload, "completed"))
+    ok, err = self.store:write_managed { { id = file.id, version = file.version, fields = fields, events = events,
+      room = decisions.room(file, decisions.kept(file), content.size, file),
+      upload = { id = upload.id, from = { "completing" }, to = "completed", now = now } } }
     if ok then
+      self.log("info", "upload completed", { upload_id = upload.id, file_id = file.id, size = content.size })
+      self:deliver(events)
       file, err = self.store:managed_file(file.id)
       if not file then return nil, err end
-      local view = self:view_managed(file)
-      self.log("info", "upload completed", { upload_id = upload.id, file_id = file.id, size = file.size })
-      self:announce("after_complete", { upload = self:view_upload(upload), file = view })
-      return view
+      return self:view_managed(file)
     end
+    if err.code == "quota" then return fail(self, upload, err, actor) end
     if err.reason ~= "changed" then return nil, err end
     local newest
     newest, err = self.store:upload(upload.id)
@@ -271,7 +303,7 @@ function _M.finish_managed_upload(self, upload, actor)
     if not self:is_gone(err) then return nil, self:store_failure(err) end
     local object
     object, err = made_object(self, provider, upload)
-    if object then return register(self, upload, object) end
+    if object then return register(self, upload, object, actor) end
     if err then return nil, err end
     local lost = errors.new("expired", "the object store has lost this upload; start again", { state = "expired" })
     local changed, why = self:give_up(upload, { "completing" }, "expiring", lost.message)
@@ -285,7 +317,7 @@ function _M.finish_managed_upload(self, upload, actor)
   end
   if size > look.limit_of(self) then
     return fail(self, upload, errors.new("too_large", ("the parts have %.0f bytes; at most %.0f are allowed"):format(
-      size, look.limit_of(self))))
+      size, look.limit_of(self))), actor)
   end
   if upload.size and upload.size ~= size then
     return step_back(self, upload, errors.new("integrity",
@@ -293,19 +325,19 @@ function _M.finish_managed_upload(self, upload, actor)
   end
   local ok
   ok, err = self.policy:decide("before_complete",
-    { actor = actor, upload = self:view_upload(upload), parts = parts, size = size })
+    { actor = actor, upload = view_of(self, upload), parts = parts, size = size })
   if not ok then return step_back(self, upload, err) end
   local made
   made, err = provider:complete_multipart { key = upload.key, upload_id = upload.provider_upload_id, parts = parts,
     marker = upload.id, size = size }
   if not made then
     local object, why = made_object(self, provider, upload)
-    if object then return register(self, upload, object) end
+    if object then return register(self, upload, object, actor) end
     if why or err.retryable or err.lost then return nil, why or self:store_failure(err) end
     if err.code == "invalid" then return step_back(self, upload, select(2, check.invalid("parts", err.message))) end
     return step_back(self, upload, self:store_failure(err))
   end
-  return register(self, upload, { etag = made.etag, crc32c = made.crc32c, size = size })
+  return register(self, upload, { etag = made.etag, crc32c = made.crc32c, size = size }, actor)
 end
 
 --- Completes an upload. May be repeated.
@@ -357,10 +389,11 @@ function _M.abort_managed_upload(self, actor, file_id, upload_id)
   if not ok then return nil, err end
   local file, upload = load_both(self, actor, file_id, upload_id)
   if not file then return nil, upload end
-  ok, err = self.policy:decide("before_abort", { actor = actor, upload = self:view_upload(upload) })
+  ok, err = self.policy:decide("before_abort", { actor = actor, upload = view_of(self, upload) })
   if not ok then return nil, err end
   local changed
-  changed, err = self:give_up(upload, { "starting", "uploading" }, "aborting", "aborted by the client")
+  local events = self:events("after_abort", { actor = actor, upload = view_of(self, upload, "aborting") })
+  changed, err = self:give_up(upload, { "starting", "uploading" }, "aborting", "aborted by the client", nil, events)
   if changed == nil then return nil, err end
   if not changed then
     upload, err = self.store:upload(upload.id)
@@ -368,7 +401,7 @@ function _M.abort_managed_upload(self, actor, file_id, upload_id)
     if upload.state ~= "aborting" and upload.state ~= "aborted" then return self:state_error(upload) end
     return true
   end
-  self:announce("after_abort", { actor = actor, upload = self:view_upload(upload) })
+  self:deliver(events)
   return true
 end
 

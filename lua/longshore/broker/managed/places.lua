@@ -7,7 +7,10 @@
 -- @module longshore.broker.managed.places
 local access = require "longshore.broker.managed.access"
 local check = require "longshore.broker.check"
+local decide = require "longshore.broker.managed.decide"
+local decisions = require "longshore.broker.decision"
 local errors = require "longshore.errors"
+local json = require "longshore.json"
 local keys = require "longshore.broker.managed.keys"
 local look = require "longshore.broker.managed.look"
 local relocate = require "longshore.broker.managed.relocate"
@@ -80,6 +83,16 @@ local function vacant(self, row, provider_name, key, former)
   return nil, self:store_failure(err)
 end
 
+-- What the policy wants of a row whose object is copied: its headers go along.
+local function described(row, decision)
+  local fields = decide.describe(decision, {})
+  fields.decided = nil -- no new bytes come
+  if decision.object_headers then
+    fields.encryption = json.encode(decide.headers(row.encryption and json.decode(row.encryption) or nil, decision))
+  end
+  return fields
+end
+
 -- Where a file is to go.
 local function target_of(self, actor, row, wish, many)
   local key = wish.key
@@ -92,10 +105,12 @@ local function target_of(self, actor, row, wish, many)
   if not catalog then return nil, name end
   local ok, err = keys.check(key, #catalog.prefix, self.managed.dot_segments)
   if not ok then return nil, err end
-  ok, err = self:decide_managed(actor, { operation = "update_file", key = key, name = row.name, size = row.size,
-    content_type = row.content_type }, row.id, name)
-  if not ok then return nil, err end
-  return { provider = name, bucket = catalog.bucket, key = key }
+  local decision
+  decision, err = decide.ask(self, actor, { operation = "update_file", key = key, name = row.name, size = row.size,
+    content_type = row.content_type, provider = name,
+    metadata = row.metadata and json.decode(row.metadata) or nil }, row)
+  if not decision then return nil, err end
+  return { provider = name, bucket = catalog.bucket, key = key, fields = described(row, decision) }
 end
 
 --- Gives files other keys (in buckets of the same catalog).
@@ -163,18 +178,22 @@ function _M.delete_managed(self, actor, ids)
   end
   local files = {}
   for i, first in ipairs(list) do
-    local done
+    local done, told
     done, err = on_newest(self, first, function(row)
+      told = nil
       if row.status == "moving" then
         return errors.fail("conflict", "the file is on its way to another key; try again",
           { retryable = true, retry_after = 1 })
       end
       if row.status == "soft_deleted" or row.status == "purged" then return row end
-      return relocate.delete(self, row)
+      local file = self:view_managed(row)
+      file.state = "deleted"
+      told = row.status ~= "deleting" and self:events("after_delete", { actor = actor, file = file }) or nil
+      return relocate.delete(self, row, told)
     end)
     if not done then return nil, err end
     files[i] = self:view_managed(done)
-    self:announce("after_delete", { actor = actor, file = files[i] })
+    if told then self:deliver(told) end
   end
   return files
 end
@@ -198,7 +217,13 @@ function _M.restore_managed(self, actor, id)
     if row.status == "restoring" then return relocate.restore(self, row) end
     local free, former = vacant(self, row, row.provider, row.key, true)
     if not free then return nil, former end
-    return relocate.restore(self, row, former)
+    local decision, why = decide.ask(self, actor, { operation = "restore_file", key = row.key, name = row.name,
+      size = row.size, content_type = row.content_type,
+      metadata = row.metadata and json.decode(row.metadata) or nil }, row)
+    if not decision then return nil, why end
+    -- It was counted no longer.
+    return relocate.restore(self, row, former, { fields = described(row, decision),
+      room = decisions.room(row, decision, math.max(row.declared_size or 0, row.size or 0), nil, 1) })
   end)
   if not done then return nil, err end
   return self:view_managed(done)
@@ -215,7 +240,10 @@ function _M.purge_managed(self, actor, id)
   local row
   row, err = access.load(self, actor, id, "change", true)
   if not row then return nil, err end
-  if row.status ~= "soft_deleted" then
+  if row.status == "soft_deleted" then
+    ok, err = self.policy:decide("before_delete", { actor = actor, file = self:view_managed(row) })
+    if not ok then return nil, err end
+  else
     local gone
     gone, err = self:delete_managed(actor, { id })
     if not gone then return nil, err end

@@ -173,11 +173,15 @@ function _M.resume(self, row)
   return work(self, row)
 end
 
-local function begin(self, row, fields, claim, former)
+-- `with`: `events`, `room`, further `fields` of the change.
+local function begin(self, row, fields, claim, former, with)
+  with = with or {}
+  for name, value in pairs(with.fields or {}) do fields[name] = value end
   fields.due, fields.updated_at = self.clock.now() + LEASE, self.clock.now()
   local changes = {}
   if former then changes[1] = { id = former.id, version = former.version, fields = {}, release = claim } end
-  changes[#changes + 1] = { id = row.id, version = row.version, fields = fields, claim = claim }
+  changes[#changes + 1] = { id = row.id, version = row.version, fields = fields, claim = claim,
+    events = with.events, room = with.room }
   local ok, err = self.store:write_managed(changes)
   if not ok then return nil, err end
   local new
@@ -189,32 +193,35 @@ end
 --- Puts a file into the trash.
 -- @tparam table self broker
 -- @tparam table row
+-- @tparam[opt] {table,...} events to be told, written with the change
 -- @treturn table|nil row
 -- @treturn table err
-function _M.delete(self, row)
+function _M.delete(self, row, events)
   if row.status == "deleting" then return _M.resume(self, row) end
   local ok, err = end_uploads(self, row, "the file was deleted")
   if not ok then return nil, err end
-  return begin(self, row, { status = "deleting", trash_key = keys.trash(row.id) })
+  return begin(self, row, { status = "deleting", trash_key = keys.trash(row.id) }, nil, nil, { events = events })
 end
 
 --- Takes a file out of the trash, to the key that it had.
 -- @tparam table self broker
 -- @tparam table row
 -- @tparam[opt] table former a file of the same owner that has left this key and still holds it
+-- @tparam[opt] table with `fields` and `room` of the change
 -- @treturn table|nil row
 -- @treturn table err `conflict` when the key is another file's meanwhile
-function _M.restore(self, row, former)
+function _M.restore(self, row, former, with)
   if row.status == "restoring" then return _M.resume(self, row) end
   -- Its URLs may still be alive.
   local watch = former and math.max(row.watch_until, former.watch_until) or nil
-  return begin(self, row, { status = "restoring", watch_until = watch }, place_of(row), former)
+  return begin(self, row, { status = "restoring", watch_until = watch }, place_of(row), former,
+    with)
 end
 
 --- Gives a file another key.
 -- @tparam table self broker
 -- @tparam table row
--- @tparam table target `provider` (its name), `bucket`, `key`
+-- @tparam table target `provider` (its name), `bucket`, `key`, perhaps further `fields` of the row
 -- @treturn table|nil row
 -- @treturn table err
 function _M.move(self, row, target)
@@ -224,7 +231,7 @@ function _M.move(self, row, target)
   local ok, err = end_uploads(self, row, "the file was moved")
   if not ok then return nil, err end
   return begin(self, row, { status = "moving", move_provider = target.provider, move_bucket = target.bucket,
-    move_key = target.key }, keys.place(target.provider, target.key))
+    move_key = target.key }, keys.place(target.provider, target.key), nil, { fields = target.fields })
 end
 
 --- Empties the trash of a file, for good.

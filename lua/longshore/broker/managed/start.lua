@@ -8,6 +8,8 @@
 -- @module longshore.broker.managed.start
 local access = require "longshore.broker.managed.access"
 local check = require "longshore.broker.check"
+local decide = require "longshore.broker.managed.decide"
+local decisions = require "longshore.broker.decision"
 local errors = require "longshore.errors"
 local json = require "longshore.json"
 local keys = require "longshore.broker.managed.keys"
@@ -125,26 +127,30 @@ local function changed_fields(r, row, now)
   return fields
 end
 
--- The policy's word on one file.
-local function decide(self, actor, r, id, provider_name)
-  return self.policy:decide("before_initiate", {
-    actor = actor, operation = r.operation or "upload_url", service = "athena", filename = r.name or r.key,
-    content_type = r.content_type, size = r.size, max_size = look.limit_of(self), metadata = r.metadata,
-    resume = false, file_id = id, upload_id = id, provider = provider_name, client_key = r.key,
-  })
+-- Whether the file may be seen by those that the request wants to see it.
+local function may_show(self, actor, r, row, now)
+  if not r.visibility or r.visibility == now then return true end
+  local ok, err = self.policy:decide("before_visibility",
+    { actor = actor, files = { self:view_managed(row) }, visibility = r.visibility })
+  if not ok then return nil, err end
+  return true
 end
 
---- Asks the policy about a file of a client's own name; see `decide`.
-_M.decide_managed = function(self, actor, r, id, provider_name) return decide(self, actor, r, id, provider_name) end
-
-local function sign(self, actor, provider, row, r, headers)
+local function sign(self, actor, provider, row, r, headers, wanted)
   local decision, err = self.policy:decide("before_sign",
-    { actor = actor, upload = self:view_managed(row), numbers = { 1 } })
+    { actor = actor, upload = self:view_managed_upload(row, { size = r.size, content_type = r.content_type }),
+      numbers = { 1 } })
   if not decision then return nil, err end
-  local words = { "upload", r.size or "-", r.content_type or "-", headers and json.encode(headers) or "-",
-    provider.access_id or "-" }
+  if wanted.replaces_nothing and provider.profile.conditional_put then
+    local once = { ["if-none-match"] = "*" }
+    for name, value in pairs(headers or {}) do once[name] = value end
+    headers = once
+  end
+  local words = { "upload", r.size or "-", r.content_type or "-",
+    headers and json.encode(headers, { sorted = true }) or "-", provider.access_id or "-" }
   local url
-  url, err = urls.get(self, row, decision.url_seconds, words, function(seconds)
+  local life = decisions.seconds(wanted, wanted.rewritten, decision.url_seconds)
+  url, err = urls.get(self, row, life, words, function(seconds)
     local grant, why = provider:sign_put { key = row.key, length = r.size, headers = headers, expires = seconds }
     if not grant then return nil, why.code == "too_large" and why or self:store_failure(why) end
     return grant
@@ -169,9 +175,11 @@ local function prepare(self, actor, r)
   local now = self.clock.now()
   local new = not row and new_row(actor, r, catalog, provider_name, now)
   local decision
-  decision, err = decide(self, actor, r, row and row.id or new.id, provider_name)
+  decision, err = decide.ask(self, actor, r, row or new, true)
   if not decision then return nil, err end
   r.content_type, r.metadata = decision.content_type, decision.metadata
+  ok, err = may_show(self, actor, r, row or new, row and row.visibility or "private")
+  if not ok then return nil, err end
   if not row and not former then
     ok, err = nothing_there(self, provider, r.key, place)
     if not ok then return nil, err end
@@ -179,13 +187,16 @@ local function prepare(self, actor, r)
   local headers
   headers, err = self:encryption_headers(provider, r)
   if err then return nil, err end
+  headers = decide.headers(headers, decision)
   local url
-  url, err = sign(self, actor, provider, row or new, r, headers)
+  url, err = sign(self, actor, provider, row or new, r, headers, decision)
   if not url then return nil, err end
 
   local fields = new or changed_fields(r, row, now)
   fields.declared_size = r.size or fields.declared_size
   fields.metadata = r.metadata and json.encode(r.metadata) or nil
+  fields.content_type = r.content_type
+  fields.decided = decisions.keep { quotas = decision.quotas } or (row and rows.null) or nil
   fields.encryption = headers and json.encode(headers) or (row and rows.null) or nil
   fields.watch_until = look.until_after(row or former or new, url.expires_at)
   fields.due = look.first(now, fields.watch_until)
@@ -193,8 +204,10 @@ local function prepare(self, actor, r)
   if former then
     changes[1] = { id = former.id, version = former.version, fields = {}, release = place }
   end
-  changes[#changes + 1] = new and { insert = new, claim = place }
-    or { id = row.id, version = row.version, fields = fields, claim = place }
+  local begins = new or (row.status ~= "presigned" and fields.status == "presigned")
+  local room = decisions.room(actor, decision, r.size or 0, row, new and 1 or 0, begins and 1 or 0)
+  changes[#changes + 1] = new and { insert = new, claim = place, room = room }
+    or { id = row.id, version = row.version, fields = fields, claim = place, room = room }
   return { id = (row or new).id, place = place, changes = changes, url = url }
 end
 

@@ -20,15 +20,29 @@ local function source_headers(bucket, from, etag)
   }
 end
 
-local function simple(self, o, bucket, from, to, etag)
-  local headers = source_headers(bucket, from, etag)
-  if o.metadata or o.content_type or o.marker then
-    local described, err = self:object_headers(o)
+-- Headers that a copy has from its source, all of them or none.
+local DESCRIBES = { ["cache-control"] = true, ["content-disposition"] = true, ["content-encoding"] = true,
+  ["content-language"] = true, ["expires"] = true }
+
+-- What describes the copy, when anything of it is to be new.
+local function description(o, found)
+  local new = o.metadata or o.content_type or o.marker
+  for name in pairs(o.headers or {}) do new = new or DESCRIBES[name] end
+  return new and { metadata = o.metadata or found.metadata, marker = o.marker or found.marker,
+    content_type = o.content_type or found.content_type }
+end
+
+local function simple(self, o, bucket, from, to, found)
+  local headers = source_headers(bucket, from, found.etag)
+  local wanted = description(o, found)
+  if wanted then
+    local described, err = self:object_headers(wanted)
     if not described then return nil, err end
     for name, value in pairs(described) do headers[name] = value end
     headers["x-amz-metadata-directive"] = "REPLACE"
   end
   for name, value in pairs(o.headers or {}) do headers[name] = value end
+  if headers["x-amz-tagging"] then headers["x-amz-tagging-directive"] = "REPLACE" end
   local response, err = self.client:send {
     what = "copy the object", method = "PUT", key = to, headers = headers, expect = "CopyObjectResult",
     timeout = COPY_SECONDS,
@@ -87,7 +101,7 @@ end
 --- Copies an object into the bucket; the copy replaces what is at `to`.
 -- @tparam table o `from`, `to`, `if_match` (an ETag the source must have),
 --   `metadata` and `content_type` (default: the source's), `source` (the provider of
---   another bucket of this store, whose key `from` is), `headers` (further ones: encryption)
+--   another bucket of this store, whose key `from` is), `headers` (further ones: encryption, storage class, tags, cache-control...)
 -- @treturn table|nil `{etag, crc32c|nil, size}`
 -- @treturn[opt] table err `not_found`, or `conflict` when the source is another one
 function _M:copy(o)
@@ -108,7 +122,7 @@ function _M:copy(o)
   if found.size > self.profile.max_copy then
     result, err = in_parts(self, o, source.bucket, from, found)
   else
-    result, err = simple(self, o, source.bucket, from, to, found.etag)
+    result, err = simple(self, o, source.bucket, from, to, found)
   end
   if not result then return nil, err end
   result.size = found.size
