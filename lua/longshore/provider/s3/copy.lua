@@ -101,7 +101,8 @@ end
 --- Copies an object into the bucket; the copy replaces what is at `to`.
 -- @tparam table o `from`, `to`, `if_match` (an ETag the source must have),
 --   `metadata` and `content_type` (default: the source's), `source` (the provider of
---   another bucket of this store, whose key `from` is), `headers` (further ones: encryption, storage class, tags, cache-control...)
+--   another bucket of this store, whose key `from` is), `headers` (further ones: encryption,
+--   storage class, tags, cache-control...)
 -- @treturn table|nil `{etag, crc32c|nil, size}`
 -- @treturn[opt] table err `not_found`, or `conflict` when the source is another one
 function _M:copy(o)
