@@ -90,7 +90,8 @@ local function sign(self, r, part)
   local expires_at = self:now() + assert(r.expires)
   self.urls[url] = { key = r.key, upload_id = r.upload_id, number = part.number, length = part.length,
     expires_at = expires_at }
-  return { method = "PUT", url = url, headers = {}, expires_at = expires_at }
+  self.signed = copy(r.headers)
+  return { method = "PUT", url = url, headers = copy(r.headers), expires_at = expires_at }
 end
 
 operation("sign_part", function(self, r) return sign(self, r, r) end)
@@ -231,7 +232,7 @@ operation("put", function(self, r)
     f:close()
   end
   self.objects[r.key] = { body = body, etag = etag_of(body), metadata = copy(r.metadata), marker = r.marker,
-    content_type = r.content_type }
+    content_type = r.content_type, headers = copy(r.headers) }
   return { etag = etag_of(body), crc32c = core.crc32c(body), check = "crc32c" }
 end)
 
@@ -240,7 +241,8 @@ operation("copy", function(self, r)
   if not object then return store_error("NoSuchKey", "not_found") end
   if r.if_match and r.if_match ~= object.etag then return store_error("PreconditionFailed", "conflict") end
   local new = copy(object)
-  new.modified = self:now()
+  new.modified, new.headers = self:now(), copy(r.headers)
+  new.content_type = r.content_type or object.content_type
   self.objects[r.to] = new
   return { etag = new.etag, crc32c = core.crc32c(new.body), size = #new.body }
 end)
