@@ -243,7 +243,7 @@ describe("a hook's host", function()
       return answers[1][1], answers[1][2]
     end
     for _, good in ipairs { "https://a.example/api", "https://a.example/api/x?y", "https://a.example/api?q",
-      "http://b.example:81/any" } do
+      "https://a.example/api/x?y=a%2F..%2Fb",       "http://b.example:81/any" } do
       local answer = assert(try(good))
       assert.equal(200, answer.status)
       assert.same({ a = 1 }, answer.json)
@@ -253,10 +253,34 @@ describe("a hook's host", function()
     local count = #fetched
     for _, bad in ipairs { "https://a.example/", "https://a.example/apis", "https://a.example.evil/api",
       "http://a.example/api", "https://a.example/api/../x", "https://a.example@evil/api", "http://b.example:811/",
-      "file:///etc/passwd", "https://a.example/api\r\nx: y", "" } do
+      "file:///etc/passwd", "https://a.example/api\r\nx: y", "",
+      "https://a.example/api/%2e%2E/x", "https://a.example/api/.%2e/x", "https://a.example/api/..%2Fx",
+      "https://a.example/api/%2e%2e%2fx", "https://a.example/api/%252e%252e/x", "https://a.example/api%5c..%5cx" } do
       assert.equal("forbidden", select(2, try(bad)).code, bad)
     end
     assert.equal(count, #fetched)
+  end)
+
+  it("logs some lines of some length, and no secrets", function()
+    ask("before_initiate", function(host)
+      local fields = {}
+      for i = 1, 100 do fields["f" .. i] = ("y"):rep(1e5) end
+      for _ = 1, 50 do host.log("loud", ("x"):rep(1e6), fields) end
+    end)
+    assert(w:initiate "x")
+    local lines = 0
+    for _, line in ipairs(w.logged) do
+      if line.message:find("^policy: ") then
+        lines = lines + 1
+        local count = 0
+        for _, value in pairs(line.fields) do
+          count = count + 1
+          assert.is_true(#value <= 1000)
+        end
+        assert.same({ 20, 1008, "info" }, { count, #line.message, line.level })
+      end
+    end
+    assert.equal(20, lines)
   end)
 
   it("is nothing that crashes a sandboxed hook's broker", function()

@@ -100,7 +100,8 @@ local function contract(open)
     local before = 0
     for _ in pairs(cleanups()) do before = before + 1 end
     local lone = record_row { organization = "limited" }
-    _, err = store:create_record(lone, delivery_row(lone), cleanup_row(), { room = { owner = lone, max_running = 0, running = 1 } })
+    _, err = store:create_record(lone, delivery_row(lone), cleanup_row(),
+      { room = { owner = lone, max_running = 0, running = 1 } })
     assert.equal("quota", err.code)
     assert.is_nil(find({ id = lone.id }, lone))
     local after = 0

@@ -15,11 +15,15 @@ local _M = {}
 
 local MAX_HEAD, MAX_URL, MAX_FETCH = 65536, 3600, 60
 local MAX_RESPONSE = 1024 * 1024
+local MAX_LINES, MAX_FIELDS, MAX_WORDS = 20, 20, 1000 -- of one hook in the log
 
 -- Whether one of the allowed URLs is the beginning of this one, at a boundary.
 local function is_allowed(allowed, url)
   local host = type(url) == "string" and url:match("^https?://([^/?#]+)")
-  if not host or host:find("@", 1, true) or url:find("[%c%s\\]") or url:find("..", 1, true) then return false end
+  if not host or host:find("@", 1, true) or url:find("[%c%s\\]") then return false end
+  -- Whoever answers may read these as steps upwards, and as separators.
+  local path = url:match("^[^?#]*"):gsub("%%2[eE]", ".")
+  if path:find("..", 1, true) or path:find("%%2[fF5]") or path:find("%%5[cC]") then return false end
   for _, prefix in ipairs(allowed or {}) do
     if url:sub(1, #prefix) == prefix then
       local after = url:sub(#prefix + 1, #prefix + 1)
@@ -62,22 +66,30 @@ local function content(broker, context)
   return provider, upload.key
 end
 
+-- A value as the log has it: no secrets, no more than somebody reads.
+local function in_short(value)
+  return (errors.redact(tostring(value):sub(1, 4 * MAX_WORDS)):sub(1, MAX_WORDS))
+end
+
 --- Makes the host of one decision.
 -- @tparam table broker
 -- @tparam table context of the hook, as the broker made it
 -- @treturn table functions by name
 function _M.new(broker, context)
-  local host, actor = {}, context.actor
+  local host, actor, lines = {}, context.actor, 0
 
   function host.now() return broker.clock.now() end
 
   function host.log(level, message, fields)
     local known = { debug = true, info = true, warn = true, error = true }
-    local given = {}
+    lines = lines + 1
+    if lines > MAX_LINES then return false end
+    local given, count = {}, 0
     for name, value in pairs(type(fields) == "table" and fields or {}) do
-      given[tostring(name)] = errors.redact(tostring(value))
+      count = count + 1
+      if count <= MAX_FIELDS then given[in_short(name)] = in_short(value) end
     end
-    broker.log(known[level] and level or "info", "policy: " .. errors.redact(tostring(message)), given)
+    broker.log(known[level] and level or "info", "policy: " .. in_short(message), given)
     return true
   end
 

@@ -285,6 +285,7 @@ _M.migrations = {
     "CREATE INDEX jobs_counted ON jobs (tenant, organization, username) WHERE status IN ('pending', 'running')",
     "CREATE INDEX records_counted ON records (tenant, organization, username, size)",
     "CREATE INDEX managed_files_counted ON managed_files (tenant, organization, username, status)",
+    "CREATE INDEX managed_files_running ON managed_files (tenant, organization) WHERE status = 'presigned'",
   },
 }
 
