@@ -115,6 +115,19 @@ describe("longshore, from a script", function()
       headers = { authorization = "Bearer " .. token } }
     assert.equal(content, http.request({ url = response.headers.location }).body)
     app:close()
+    -- The folder alone means the broker that serves from it, wherever that has its database.
+    assert(os.execute("mkdir -p " .. data .. "/run"))
+    local served = assert(longshore.config.check({ data = data, diskstore = { enabled = false },
+      store = { path = "elsewhere.db" }, policy = { max_size = 7 }, buckets = { default = { bucket = "abc",
+      region = "us-east-1", access_key = "a", secret_key = "b" } } }, data))
+    support.write_file(data .. "/run/config.lua", longshore.config.serialize(served))
+    app = assert(longshore.app { data = data })
+    assert.equal(data .. "/elsewhere.db", app.config.store.path)
+    assert.equal(7, app.config.policy.max_size)
+    app:close()
+    app = assert(longshore.app { data = data, diskstore = { enabled = false }, buckets = served.buckets })
+    assert.equal(data .. "/longshore.db", app.config.store.path)
+    app:close()
     local _, err = longshore.app { borker = {} }
     assert.equal("borker", err.field)
   end)

@@ -154,6 +154,26 @@ function _M.load(path, overrides)
   return config
 end
 
+local function same_folder(a, b)
+  local lfs = require "lfs"
+  local one, other = lfs.attributes(a), lfs.attributes(b)
+  return one and other and one.dev == other.dev and one.ino == other.ino
+end
+
+--- The configuration that `longshore serve` last ran with in a data folder: its
+-- ports, its database and its buckets may come from options and files of its own,
+-- and who names only the folder means that broker. A folder that was copied since
+-- has a configuration that points elsewhere, and none of its own.
+-- @tparam[opt="longshore-data"] string folder
+-- @treturn table|nil config
+function _M.served(folder)
+  folder = absolute(folder or "longshore-data", here())
+  local path = folder .. "/run/config.lua"
+  if require("lfs").attributes(path, "mode") ~= "file" then return nil end
+  local found = _M.load(path)
+  return found and same_folder(found.data, folder) and found or nil
+end
+
 --- A copy without secrets, to print or to log.
 -- @tparam table config
 -- @treturn table

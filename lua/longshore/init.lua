@@ -147,19 +147,28 @@ function _M.download(options)
   return result, err
 end
 
+-- Nothing but the folder, or nothing at all: the broker that serves from it.
+local function settings_of(config)
+  if type(config) == "string" then return _M.config.load(config) end
+  local given = config or {}
+  local first = next(given)
+  if first == nil or first == "data" and type(given.data) == "string" and next(given, first) == nil then
+    local found = _M.config.served(given.data)
+    if found then return found end
+  end
+  if not config then return _M.config.load() end
+  return _M.config.check(config)
+end
+
 --- The application of a configuration: `app.broker`, `app.tokens`, `app:handle(request)`, `app:close()`.
--- @tparam[opt] string|table config the path of a configuration file, or what such a file returns
+-- @tparam[opt] string|table config the path of a configuration file, or what such a file returns. Where that says no
+-- more than `data`, it is the configuration that `longshore serve` last ran with in that folder.
 -- @tparam[opt] table parts of `longshore.service.new`
 -- @treturn table app
 -- @treturn[2] nil
 -- @treturn[2] table err
 function _M.app(config, parts)
-  local settings, err
-  if type(config) == "table" then
-    settings, err = _M.config.check(config)
-  else
-    settings, err = _M.config.load(config)
-  end
+  local settings, err = settings_of(config)
   if not settings then return nil, err end
   return _M.service.new(settings, parts)
 end

@@ -1,9 +1,6 @@
 --- The configuration of the broker that --config or --data names, for the
--- commands that work beside `longshore serve`.
---
--- Without --config it is the one that serve last ran with in that folder: its
--- ports and its database may come from options and files of its own, and who
--- says only --data means that broker.
+-- commands that work beside `longshore serve`: without --config the one that serve
+-- last ran with in that folder.
 --
 -- Room: cli.
 -- @module longshore.cli.settings
@@ -12,19 +9,6 @@ local errors = require "longshore.errors"
 local lfs = require "lfs"
 
 local _M = {}
-
-local function same(a, b)
-  local one, other = lfs.attributes(a), lfs.attributes(b)
-  return one and other and one.dev == other.dev and one.ino == other.ino
-end
-
--- A folder that was copied since has a configuration that points elsewhere.
-local function last_served(folder)
-  local path = folder .. "/run/config.lua"
-  if lfs.attributes(path, "mode") ~= "file" then return nil end
-  local found = config.load(path)
-  return found and same(found.data, folder) and found or nil
-end
 
 --- Loads it.
 -- @tparam table args `config`, `data`
@@ -37,7 +21,7 @@ function _M.load(args)
     given.data = args.data:sub(1, 1) == "/" and args.data or lfs.currentdir() .. "/" .. args.data
   end
   if not args.config then
-    local found = last_served(given.data or lfs.currentdir() .. "/longshore-data")
+    local found = config.served(given.data)
     if found then return found end
   end
   return config.load(args.config, given)

@@ -92,8 +92,8 @@ function _M.new(source, clock)
     if held and not wrong then
       return errors.fail("expired", "credentials: they have expired and the source gives no newer ones")
     end
-    return errors.fail("unavailable", "credentials: " .. (wrong or (last_wrong or "the source failed") .. " (a moment ago)"),
-      { retryable = true })
+    wrong = wrong or (last_wrong or "the source failed") .. " (a moment ago)"
+    return errors.fail("unavailable", "credentials: " .. wrong, { retryable = true })
   end
 end
 
