@@ -216,8 +216,10 @@ bench-transfer:
 ## doc: the reference of every module as HTML, in build/doc
 doc:
 	@spec/tools/deps.sh doc
-	@mkdir -p $(BUILD)
-	@ldoc -q -c spec/tools/config.ld -d $(BUILD)/doc lua/longshore 2>$(BUILD)/doc.log || { cat $(BUILD)/doc.log; exit 1; }
+	@rm -rf $(BUILD)/doc && mkdir -p $(BUILD)
+	@lua5.4 spec/tools/core_doc.lua $(BUILD)/core.lua
+	@{ cat spec/tools/config.ld; echo 'file = { "$(abspath lua/longshore)", "$(abspath $(BUILD)/core.lua)" }'; } > $(BUILD)/config.ld
+	@ldoc -q -c $(BUILD)/config.ld -d $(abspath $(BUILD)/doc) . 2>$(BUILD)/doc.log || { cat $(BUILD)/doc.log; exit 1; }
 	@echo "$(BUILD)/doc/index.html"
 
 ## lint: luacheck, the layers, the compilers' warnings, and what is undocumented

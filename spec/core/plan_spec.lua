@@ -31,6 +31,18 @@ local function check(options, wanted)
 end
 
 describe("longshore.plan", function()
+  it("has in C where a part lies, of a plan or of parts of one size", function()
+    local p = assert(core.plan { size = 10 * MiB + 1, part_size = 5 * MiB })
+    for _, what in ipairs { p, 5 * MiB } do
+      assert.same({ 10 * MiB, 1 }, { core.plan_range(what, 10 * MiB + 1, 3) })
+      local offset, err = core.plan_range(what, 10 * MiB + 1, 4)
+      assert.is_nil(offset)
+      assert.equal("invalid", err.code)
+    end
+    assert.same({ 10 * MiB, 5 * MiB }, { core.plan_range(5 * MiB, nil, 3) })
+    assert.has_error(function() core.plan_range(5 * MiB, 1, "x") end)
+  end)
+
   it("gives an empty object one empty part", function()
     check({ size = 0 }, { count = 1, last_length = 0, part_size = 8 * MiB })
     local offset, length = plan.range(8 * MiB, 0, 1)

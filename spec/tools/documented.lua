@@ -4,8 +4,8 @@
 --
 -- Public are the functions `_M.name` and methods `methods:name` of the modules
 -- below, and all of longshore.core. A function is documented by the comment
--- right above it, which begins with `---`, or, an operation of the store, by
--- name in the contract (store/*.lua's head comments). It is run by a spec when
+-- right above it, which begins with `---` (in C: with the call), or, an operation
+-- of the store, by name in the contract (store/*.lua's head comments). It is run by a spec when
 -- its name is used there, or by another module: that one's spec runs it.
 local lfs = require "lfs"
 
@@ -47,6 +47,7 @@ each_file("lua", "%.lua$", function(path)
   end
 end)
 
+local entries = {}
 local bad, count = 0, 0
 local function check(where, name, documented, used)
   count = count + 1
@@ -71,17 +72,13 @@ local function read_module(path)
 end
 for _, name in ipairs(public) do each_file("lua/longshore/" .. name, "%.lua$", read_module) end
 
--- The C module: a comment in src/bind names each function.
-local comments = {}
-each_file("src/bind", "%.c$", function(path)
-  for comment in read(path):gmatch("/%*(.-)%*/") do
-    for name in comment:gmatch("([%a_][%w_]*)") do comments[name] = true end
-  end
-end)
+-- The C module: functions and methods, by the comments that the reference is made of.
+for _, entry in ipairs(dofile "spec/tools/core_doc.lua".entries()) do
+  check(entry.file, entry.full, entry.text, in_specs[entry.name])
+  entries[entry.full] = true
+end
 for name, value in pairs(require "longshore.core") do
-  if type(value) == "function" then
-    check("longshore.core", name, comments[name], in_specs[name] or (in_modules[name] or 0) > 0)
-  end
+  if type(value) == "function" then check("longshore.core", name, entries[name], true) end
 end
 
 if bad > 0 then

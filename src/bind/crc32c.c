@@ -102,7 +102,7 @@ static int l_use(lua_State *L)
   return 0;
 }
 
-/* crc32c_new() -> a stream */
+/* crc32c_new() -> stream, for data that comes in pieces */
 static int l_new(lua_State *L)
 {
   stream *s = lua_newuserdata(L, sizeof(*s));
@@ -119,6 +119,7 @@ static stream *check_stream(lua_State *L)
   return luaL_checkudata(L, 1, STREAM);
 }
 
+/* stream:update(bytes) -> stream */
 static int l_update(lua_State *L)
 {
   stream *s = check_stream(L);
@@ -131,24 +132,28 @@ static int l_update(lua_State *L)
   return 1;
 }
 
+/* stream:value() -> the CRC of what came so far */
 static int l_value(lua_State *L)
 {
   lsb_push_uint(L, check_stream(L)->crc);
   return 1;
 }
 
+/* stream:length() -> bytes so far */
 static int l_length(lua_State *L)
 {
   lsb_push_uint(L, check_stream(L)->length);
   return 1;
 }
 
+/* stream:base64() -> the CRC as crc32c_base64 has it */
 static int l_stream_base64(lua_State *L)
 {
   push_base64(L, check_stream(L)->crc);
   return 1;
 }
 
+/* stream:reset() -> stream, as if new */
 static int l_reset(lua_State *L)
 {
   stream *s = check_stream(L);

@@ -17,6 +17,7 @@ static ls_str check_str(lua_State *L, int index)
   return s;
 }
 
+/* sha256(data) -> raw bytes */
 static int l_sha256(lua_State *L)
 {
   ls_str s = check_str(L, 1);
@@ -49,7 +50,6 @@ static int l_use(lua_State *L)
   return 0;
 }
 
-/* md5 and sha1 */
 static int evp_digest(lua_State *L, unsigned which)
 {
   ls_str s = check_str(L, 1);
@@ -71,11 +71,13 @@ static int evp_digest(lua_State *L, unsigned which)
   return 1;
 }
 
+/* md5(data) -> raw bytes | nil, err */
 static int l_md5(lua_State *L)
 {
   return evp_digest(L, LS_DIGEST_MD5);
 }
 
+/* sha1(data) -> raw bytes | nil, err */
 static int l_sha1(lua_State *L)
 {
   return evp_digest(L, LS_DIGEST_SHA1);
@@ -113,7 +115,7 @@ static ls_str check_text(lua_State *L)
   return s;
 }
 
-/* hex(s) */
+/* hex(s) -> text, in small letters */
 static int l_hex(lua_State *L)
 {
   ls_str s = check_text(L);
@@ -158,7 +160,7 @@ static int unbase64(lua_State *L, bool url)
   return 1;
 }
 
-/* base64(s) */
+/* base64(s) -> text, with padding */
 static int l_base64(lua_State *L)
 {
   return base64(L, false);
@@ -170,7 +172,7 @@ static int l_unbase64(lua_State *L)
   return unbase64(L, false);
 }
 
-/* base64url(s): without padding */
+/* base64url(s) -> text without padding */
 static int l_base64url(lua_State *L)
 {
   return base64(L, true);
@@ -182,21 +184,22 @@ static int l_unbase64url(lua_State *L)
   return unbase64(L, true);
 }
 
-/* equal(a, b): in a time that does not tell where they differ */
+/* equal(a, b) -> boolean, in a time that does not tell where they differ */
 static int l_equal(lua_State *L)
 {
   lua_pushboolean(L, ls_equal(check_str(L, 1), check_str(L, 2)));
   return 1;
 }
 
-/* is_plain(s): printable ASCII without " and \\: its own JSON */
+/* is_plain(s) -> whether it is printable ASCII without " and \\: its own JSON */
 static int l_is_plain(lua_State *L)
 {
   lua_pushboolean(L, ls_is_plain(check_str(L, 1)));
   return 1;
 }
 
-/* uri_encode(s [, keep_slash]) */
+/* uri_encode(s [, keep_slash]) -> text, as SigV4 has it: all but A-Z a-z 0-9
+ * - . _ ~ encoded */
 static int l_uri_encode(lua_State *L)
 {
   ls_str s = check_text(L);

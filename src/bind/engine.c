@@ -76,6 +76,7 @@ static int l_engine(lua_State *L)
   return 1;
 }
 
+/* engine:close(): ends what is under way; again does nothing */
 static int l_close(lua_State *L)
 {
   engine_box *box = check_box(L);
@@ -101,6 +102,8 @@ static int l_tostring(lua_State *L)
   return 1;
 }
 
+/* engine:stats() -> {queued=, active=, connections_opened=, bytes_sent=,
+ * bytes_received=, buffer_bytes=} */
 static int l_stats(lua_State *L)
 {
   lst_stats s;

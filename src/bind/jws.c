@@ -34,7 +34,8 @@ static int key_fail(lua_State *L, ls_code code, ls_jws_algorithm alg)
   }
 }
 
-/* core.jws_key{algorithm=, secret= | pem= | n=, e= | x=, y=} -> key | nil, err */
+/* jws_key{algorithm=, secret= | pem= | n=, e= | x=, y=} -> key | nil, err
+ * `algorithm` is HS256, RS256, ES256 or EdDSA; numbers are raw bytes. */
 static int l_key(lua_State *L)
 {
   static const char *const known[] = { "algorithm", "secret", "pem", "n", "e",
@@ -103,6 +104,7 @@ static int l_verify(lua_State *L)
   return 1;
 }
 
+/* key:algorithm() -> its name */
 static int l_algorithm(lua_State *L)
 {
   lua_pushstring(L, names[ls_jws_key_algorithm(check_key(L))]);

@@ -170,10 +170,10 @@ static int l_presign_parts(lua_State *L)
   return list_urls(L);
 }
 
-/* The same, and pieces= -> the list as JSON text, or with `pieces` that text
- * in a list of pieces below 96 KiB, as ngx.print takes it. With `shape` (and
- * `part_size`) the list is of what the shape makes of each part: %n its number,
- * %o its offset, %l its length, %u its URL, %% a percent sign */
+/* signer:presign_parts_json{the same, pieces=, shape=, part_size=} -> the list
+ * as JSON text, or with `pieces` that text in a list of pieces below 96 KiB, as
+ * ngx.print takes it. With `shape` (and `part_size`) the list is of what the shape makes of each part: %n its number,
+ * %o its offset, %l its length, %u its URL, %% a percent sign. */
 static int l_presign_parts_json(lua_State *L)
 {
   batch b = read_batch(L);
@@ -231,6 +231,7 @@ static ls_run *check_run(lua_State *L)
   return *run;
 }
 
+/* run:url(number [, length]) -> url; `length` where the run has `lengths` */
 static int l_url(lua_State *L)
 {
   ls_run *run = check_run(L);

@@ -94,7 +94,7 @@ static ls_sha256 *check_stream(lua_State *L)
   return luaL_checkudata(L, 1, STREAM);
 }
 
-/* sha256_new() -> stream */
+/* sha256_new() -> hash, for data that comes in pieces */
 static int l_sha256_new(lua_State *L)
 {
   ls_sha256 *s = lua_newuserdata(L, sizeof(*s));
@@ -105,7 +105,7 @@ static int l_sha256_new(lua_State *L)
   return 1;
 }
 
-/* stream:update(bytes) -> stream */
+/* hash:update(bytes) -> hash */
 static int l_update(lua_State *L)
 {
   ls_sha256 *s = check_stream(L);
@@ -116,7 +116,7 @@ static int l_update(lua_State *L)
   return 1;
 }
 
-/* stream:value() -> the digest of what came so far, raw */
+/* hash:value() -> the digest of what came so far, raw */
 static int l_value(lua_State *L)
 {
   ls_sha256 copy = *check_stream(L);

@@ -144,7 +144,9 @@ ls_target lsb_read_target(lua_State *L, const char *method)
   return t;
 }
 
-/* core.signer{access_key=, secret_key=, session_token=, region=, service=} */
+/* signer{access_key=, secret_key=, session_token=, region=, service="s3"} ->
+ * signer. It keeps derived keys; the time to sign for is the field `time` of a
+ * call, or the system's. */
 static int l_new(lua_State *L)
 {
   ls_credentials c;

@@ -1,10 +1,6 @@
 /* A turn: one thread of this process at a time, the others asleep until it is
  * theirs. SQLite's own waiting looks again after ever longer pauses, and who
  * came last is often served first; this has no pauses. Room: src/bind.
- *
- *   turn = core.turn(name)       -- the same for every Lua VM of the process
- *   turn:enter(seconds) -> bool  -- false: it did not come in that time
- *   turn:leave()                 -- by the thread that entered
  */
 #include "bind.h"
 
@@ -51,6 +47,7 @@ static struct named *find(const char *name)
   return one;
 }
 
+/* turn(name) -> turn, the same for every Lua VM of the process */
 static int l_turn(lua_State *L)
 {
   const char *name = luaL_checkstring(L, 1);
@@ -65,6 +62,7 @@ static int l_turn(lua_State *L)
   return 1;
 }
 
+/* turn:enter(seconds) -> whether it came in that time */
 static int l_enter(lua_State *L)
 {
   struct turn *turn = luaL_checkudata(L, 1, TURN);
@@ -91,7 +89,7 @@ static int l_enter(lua_State *L)
   return 1;
 }
 
-/* Leaving what is not held does nothing. */
+/* turn:leave(): by the thread that entered; without that it does nothing */
 static int l_leave(lua_State *L)
 {
   struct turn *turn = luaL_checkudata(L, 1, TURN);

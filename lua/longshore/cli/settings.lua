@@ -1,6 +1,5 @@
---- The configuration of the broker that --config or --data names, for the
--- commands that work beside `longshore serve`: without --config the one that serve
--- last ran with in that folder.
+--- The broker's configuration for the commands that work beside `longshore serve`: what
+-- `--config` names, or what serve last ran with in the folder that `--data` names.
 --
 -- Room: cli.
 -- @module longshore.cli.settings
