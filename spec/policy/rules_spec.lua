@@ -2,9 +2,23 @@
 -- is in spec/examples.
 local chain = require "longshore.policy.chain"
 local rules = require "longshore.policy.rules"
+local dates = require "longshore.dates"
+local support = require "spec.support"
+local util = require "longshore.policy.rules.util"
 local worlds = require "spec.support.broker"
 
 local NOON = 1767614400 -- Monday, 2026-01-05 12:00 UTC
+
+-- Seconds east of Greenwich of many moments, by the C library's reading of the same text.
+local function by_the_c_library(zone, moments)
+  local _, out = support.run(("printf '@%%s\\n' %s | TZ=%s date -f - +%%z"):format(table.concat(moments, " "),
+    support.quote(zone)))
+  local list = {}
+  for sign, h, m in out:gmatch("([+-])(%d%d)(%d%d)") do
+    list[#list + 1] = (h * 3600 + m * 60) * (sign == "-" and -1 or 1)
+  end
+  return list
+end
 
 describe("policy: rules", function()
   local now, broken
@@ -112,6 +126,43 @@ describe("policy: rules", function()
     assert.is_false(at(night, NOON - 7 * 3600))  -- Monday morning, of Sunday's
   end)
 
+  it("hours: in a zone with summer time, as POSIX writes it", function()
+    for _, zone in ipairs { "CET-1CEST,M3.5.0,M10.5.0/3", "EST5EDT,M3.2.0,M11.1.0", "AEST-10AEDT,M10.1.0,M4.1.0/3",
+      "IST-5:30", "<+1030>-10:30<+11>-11,M10.1.0,M4.1.0", "WET0WEST,M3.5.0/1,M10.5.0" } do
+      local offset, moments = util.offset(zone), {}
+      for at = 1767225600, 1767225600 + 2 * 366 * 86400, 9 * 1800 do moments[#moments + 1] = at end
+      local expected = by_the_c_library(zone, moments)
+      assert.equal(#moments, #expected)
+      for i, at in ipairs(moments) do assert.equal(expected[i], offset(at), ("%s at %d"):format(zone, at)) end
+    end
+    local rule = rules.hours { from = "08:00", to = "18:00", zone = "CET-1CEST,M3.5.0,M10.5.0/3" }
+    for at, open in pairs { ["2026-03-27T06:59:59Z"] = false, ["2026-03-27T07:00:00Z"] = true, -- Friday, winter
+      ["2026-03-30T05:59:59Z"] = false, ["2026-03-30T06:00:00Z"] = true,                       -- Monday, summer
+      ["2026-10-23T15:59:59Z"] = true, ["2026-10-23T16:00:00Z"] = false,                       -- Friday, summer
+      ["2026-10-26T16:59:59Z"] = true, ["2026-10-26T17:00:00Z"] = false } do                   -- Monday, winter
+      now = dates.parse_time(at)
+      assert.equal(open, (ask(rule, START)) ~= nil, at)
+    end
+    for _, bad in ipairs { "Europe/Berlin", "+25:00", "+01:75", "CET", "CET-1CEST", "CET-1CEST,M13.5.0,M10.5.0",
+      "CET-1CEST,M3.6.0,M10.5.0", "CET-1CEST,M3.5.7,M10.5.0", "CET-1CEST,J60,J300", "", "CET-99" } do
+      assert.has_error(function() rules.hours { zone = bad } end)
+    end
+    for _, bad in ipairs { "24:01", "25:00", "8", "08:60", "-1:00" } do
+      assert.has_error(function() rules.hours { from = bad } end)
+    end
+  end)
+
+  it("hours: to the end of the day, around the clock", function()
+    local late = rules.hours { from = "20:00", to = "24:00", days = { "mon" } }
+    now = NOON + 12 * 3600 - 1
+    assert.is_truthy((ask(late, START)))
+    now = NOON + 12 * 3600 -- Tuesday begins
+    assert.is_nil((ask(late, START)))
+    local whole = rules.hours { from = "00:00", to = "24:00", days = { "mon" } }
+    now = NOON - 12 * 3600
+    assert.is_truthy((ask(whole, START)))
+  end)
+
   it("types: exact, by kind, whatever their parameters and case", function()
     local rule = rules.types { allow = { "video/*", "Image/PNG" }, deny = { "video/x-evil" } }
     for _, good in ipairs { "video/mp4", "VIDEO/MP4; codecs=x", "image/png" } do
@@ -131,6 +182,11 @@ describe("policy: rules", function()
       refused("unsupported", rule, START, { filename = bad })
     end
     allowed(rules.extensions { deny = { "php" } }, START, { filename = "README" })
+    -- A name is what a client says; where it names the key, that is what others see.
+    for _, key in ipairs { "x/evil.php", "evil.php.jpg", "x/noextension" } do
+      refused("unsupported", rule, START, { filename = "a.jpg", client_key = key })
+    end
+    allowed(rule, START, { filename = "a.jpg", client_key = "x/b.jpg" })
   end)
 
   it("magic: looks at what arrived", function()
@@ -274,12 +330,27 @@ describe("policy: rules", function()
       ["x-amz-server-side-encryption-aws-kms-key-id"] = "k1", ["x-amz-object-lock-mode"] = "GOVERNANCE",
       ["x-amz-object-lock-retain-until-date"] = "2026-02-04T12:00:00Z" }, allowed(both, START).headers)
     assert.equal("STANDARD", allowed(both, START, { size = 50 }).headers["x-amz-storage-class"])
+    assert.equal("GLACIER", allowed(both, START, { content_type = "Video/MP4; codecs=x" })
+      .headers["x-amz-storage-class"])
+    for _, bad in ipairs { { days = 1, mode = "FOREVER" }, {}, { days = 0 }, { days = -1 } } do
+      assert.has_error(function() rules.lock(bad) end)
+    end
     refused("forbidden", rules.encryption { keys = { other = "k" } }, START)
   end)
 
   it("tags: fixed, of the metadata and of the actor", function()
     assert.same({ a = "1", project = "x", organization = "acme" }, allowed(rules.tags { set = { a = "1" },
       metadata = { "project", "missing" }, actor = { "organization" } }, START, { metadata = { project = "x" } }).tags)
+  end)
+
+  it("tags: a client's value that cannot be one is refused, a name is made to fit", function()
+    local rule = rules.tags { metadata = { "project" }, actor = { "user" } }
+    for _, bad in ipairs { "a&b", "ü", ("x"):rep(257), "a\nb" } do
+      assert.equal("metadata.project", refused("invalid", rule, START, { metadata = { project = bad } }).field)
+    end
+    assert.same({ user = "M_ller_Co" }, allowed(rule, START,
+      { actor = worlds.actor { user = "M\252ller&Co" }, metadata = {} }).tags)
+    assert.has_error(function() rules.tags { actor = { "rights" } } end)
   end)
 
   it("metadata: a schema", function()

@@ -39,7 +39,8 @@ function _M.types(options)
   }
 end
 
---- Extensions of the file's name, in any case; every one of `a.php.jpg` must not be denied.
+--- Extensions of the file's name, and of the key where the client names that, in any case; every one of `a.php.jpg`
+-- must not be denied.
 -- @tparam table options `allow`, `deny`: lists without dots; `none`: whether a name may have none (true)
 function _M.extensions(options)
   util.options("extensions", options, { allow = "table", deny = "table", none = "boolean" })
@@ -48,13 +49,15 @@ function _M.extensions(options)
     about = "extensions: " .. (options.allow and table.concat(options.allow, ", ") or "any")
       .. (options.deny and ", none of " .. table.concat(options.deny, ", ") or ""),
     before_initiate = function(context)
-      local last = util.extension(context.filename)
-      local bad = (last == "" and options.none == false) or (last ~= "" and options.allow and not allow[last])
-      for part in (context.filename or ""):lower():gmatch("%.([^%.]+)") do bad = bad or deny[part] end
-      if bad then
-        return false, { code = "unsupported", field = "filename", status = 415,
-          message = last == "" and "the file's name must have an extension"
-            or ("files named .%s are not accepted here"):format(last) }
+      for _, name in ipairs { context.filename or "", context.client_key } do
+        local last = util.extension(name)
+        local bad = (last == "" and options.none == false) or (last ~= "" and options.allow and not allow[last])
+        for part in name:lower():gmatch("%.([^%.]+)") do bad = bad or deny[part] end
+        if bad then
+          return false, { code = "unsupported", field = "filename", status = 415,
+            message = last == "" and "the file's name must have an extension"
+              or ("files named .%s are not accepted here"):format(last) }
+        end
       end
     end,
   }

@@ -169,18 +169,20 @@ local DAYS = { mon = 1, tue = 2, wed = 3, thu = 4, fri = 5, sat = 6, sun = 7 }
 local function minute_of(text, option)
   local h, m = tostring(text):match("^(%d%d?):(%d%d)$")
   h, m = tonumber(h), tonumber(m)
-  if not h or h > 24 or m > 59 then error(("rules.hours: %s: a time such as 08:30 expected"):format(option), 0) end
+  if not h or m > 59 or h * 60 + m > 1440 then
+    error(("rules.hours: %s: a time such as 08:30 expected"):format(option), 0)
+  end
   return h * 60 + m
 end
 
 --- Office hours: uploads begin only then.
 -- @tparam table options `from` ("08:00"), `to` ("18:00"; before `from`: over midnight), `days` (default mon to
--- fri), `zone` ("+01:00", default UTC; fixed, without summer time)
+-- fri), `zone` ("+01:00", or with summer time as POSIX has it, "CET-1CEST,M3.5.0,M10.5.0/3"; default UTC)
 function _M.hours(options)
   util.options("hours", options, { from = "string", to = "string", days = "table", zone = "string" })
   local from, to = minute_of(options.from or "08:00", "from"), minute_of(options.to or "18:00", "to")
   local zone = util.offset(options.zone)
-  if not zone then error("rules.hours: zone: an offset such as +01:00 expected", 0) end
+  if not zone then error("rules.hours: zone: an offset such as +01:00, or CET-1CEST,M3.5.0,M10.5.0/3, expected", 0) end
   local days, names = {}, options.days or { "mon", "tue", "wed", "thu", "fri" }
   for _, name in ipairs(names) do
     if not DAYS[name] then error("rules.hours: days: mon, tue, wed, thu, fri, sat, sun expected", 0) end
@@ -192,7 +194,7 @@ function _M.hours(options)
     about = "uploads begin " .. text,
     before_initiate = function(context, host)
       if context.resume then return true end
-      local at = util.calendar(host.now(), zone)
+      local at = util.calendar(host.now(), zone(host.now()))
       local day, minute = at.weekday, at.minute
       local open
       if from < to then

@@ -24,9 +24,9 @@ function _M.storage_class(list)
   return {
     about = "storage class: " .. list[1].class .. (list[2] and " and others" or ""),
     before_initiate = function(context)
-      local content_type = (context.content_type or ""):lower()
+      local content_type = ((context.content_type or ""):match("^%s*([^;%s]+)") or ""):lower()
       for _, entry in ipairs(list) do
-        local size, wanted = context.size or 0, entry.type
+        local size, wanted = context.size or 0, entry.type and entry.type:lower()
         if size > (entry.larger_than or -1) and size < (entry.smaller_than or math.huge)
           and (not wanted or wanted == content_type
             or (wanted:sub(-2) == "/*" and content_type:sub(1, #wanted - 1) == wanted:sub(1, -2))) then
@@ -60,31 +60,52 @@ end
 -- @tparam table options `mode` (COMPLIANCE or GOVERNANCE), `days`
 function _M.lock(options)
   util.options("lock", options, { mode = "string", days = "number" })
+  local mode, days = options.mode or "COMPLIANCE", options.days or 0
+  if mode ~= "COMPLIANCE" and mode ~= "GOVERNANCE" then
+    error("rules.lock: mode: COMPLIANCE or GOVERNANCE expected", 0)
+  elseif days <= 0 then
+    error("rules.lock: days: how many the object is locked", 0)
+  end
   return {
-    about = ("locked at the store for %.0f days (%s)"):format(options.days or 0, options.mode or "COMPLIANCE"),
+    about = ("locked at the store for %.0f days (%s)"):format(days, mode),
     before_initiate = function(context, host)
-      local at = util.calendar(host.now() + (options.days or 0) * 86400)
-      return with_headers(context, { ["x-amz-object-lock-mode"] = options.mode or "COMPLIANCE",
+      local at = util.calendar(host.now() + days * 86400)
+      return with_headers(context, { ["x-amz-object-lock-mode"] = mode,
         ["x-amz-object-lock-retain-until-date"] = ("%04d-%02d-%02dT%02d:%02d:00Z"):format(at.year, at.month, at.day,
           math.floor(at.minute / 60), at.minute % 60) })
     end,
   }
 end
 
+local ACTOR = util.set { "user", "organization", "tenant" }
+local NOT_IN_TAGS = "[^%w _%.:/=%+%-@]"
+
 --- Tags of the object.
 -- @tparam table options `set`: fixed tags; `metadata`: fields of the metadata to take along; `actor`: fields of
--- the actor (user, organization, tenant)
+-- the actor (user, organization, tenant); what a tag may not have becomes `_` there, and is refused in metadata
 function _M.tags(options)
   util.options("tags", options, { set = "table", metadata = "table", actor = "table" })
+  for _, name in ipairs(options.actor or {}) do
+    if not ACTOR[name] then error("rules.tags: actor: user, organization or tenant expected", 0) end
+  end
   return {
     about = "tagged",
     before_initiate = function(context)
       local tags = util.copy(context.tags)
       for name, value in pairs(options.set or {}) do tags[name] = value end
-      for _, name in ipairs(options.actor or {}) do tags[name] = context.actor[name] end
+      for _, name in ipairs(options.actor or {}) do
+        tags[name] = context.actor[name]:sub(1, 256):gsub(NOT_IN_TAGS, "_")
+      end
       for _, name in ipairs(options.metadata or {}) do
         local value = type(context.metadata) == "table" and context.metadata[name]
-        if type(value) == "string" or type(value) == "number" then tags[name] = tostring(value) end
+        if type(value) == "string" or type(value) == "number" then
+          value = tostring(value)
+          if #value > 256 or value:find(NOT_IN_TAGS) then
+            return false, { code = "invalid", field = "metadata." .. name,
+              message = ("metadata.%s: letters, digits, spaces and _ . : / = + - @ expected"):format(name) }
+          end
+          tags[name] = value
+        end
       end
       return { tags = tags }
     end,

@@ -71,13 +71,78 @@ function _M.calendar(now, offset)
   }
 end
 
---- Seconds of "+01:00", "-0530" or "Z".
--- @treturn number, or nil when it is none of these
+-- Days from 1970-01-01 to a date.
+local function day_number(year, month, day)
+  if month <= 2 then year = year - 1 end
+  local era = floor(year / 400)
+  local of_era = year - era * 400
+  local of_year = floor((153 * (month + (month > 2 and -3 or 9)) + 2) / 5) + day - 1
+  return era * 146097 + of_era * 365 + floor(of_era / 4) - floor(of_era / 100) + of_year - 719468
+end
+
+-- Seconds of "1", "-10:30", "+3"; at most `most` hours.
+local function clock_seconds(text, most)
+  local sign, h, m = text:match("^([+-]?)(%d+):?(%d*)$")
+  h, m = tonumber(h), m == "" and 0 or tonumber(m)
+  if not h or h > most or not m or m > 59 then return nil end
+  return (h * 3600 + m * 60) * (sign == "-" and -1 or 1)
+end
+
+-- When in a year the clocks change: "M3.5.0/2" is the fifth (last) Sunday of March, at two.
+local function change_of(text)
+  local month, week, day, at = text:match("^M(%d+)%.(%d)%.(%d)/?(.*)$")
+  month, week, day = tonumber(month), tonumber(week), tonumber(day)
+  at = clock_seconds(at == "" and "2" or at or "", 167)
+  if not (at and month and month >= 1 and month <= 12 and week >= 1 and week <= 5 and day <= 6) then return nil end
+  return function(year) -- in local seconds
+    local first = day_number(year, month, 1)
+    local days = first + (day - (first + 4)) % 7 + (week - 1) * 7
+    local ends = month == 12 and day_number(year + 1, 1, 1) or day_number(year, month + 1, 1)
+    if days >= ends then days = days - 7 end
+    return days * 86400 + at
+  end
+end
+
+-- A zone as POSIX writes it: "CET-1CEST,M3.5.0,M10.5.0/3".
+local function posix_zone(text)
+  local name = "[%a][%a][%a]+"
+  local rest = text:match("^" .. name .. "(.*)$") or text:match("^<[%w+-]+>(.*)$")
+  local west, more = (rest or ""):match("^([+-]?[%d:]+)(.*)$")
+  west = west and clock_seconds(west, 24)
+  if not west then return nil end
+  local winter = -west
+  if more == "" then return function() return winter end end
+  rest = more:match("^" .. name .. "(.*)$") or more:match("^<[%w+-]+>(.*)$")
+  local summer_west, begins, ends = (rest or ""):match("^([+-]?[%d:]*),([^,]+),([^,]+)$")
+  if not begins then return nil end
+  local summer = winter + 3600
+  if summer_west ~= "" then
+    summer_west = clock_seconds(summer_west, 24)
+    if not summer_west then return nil end
+    summer = -summer_west
+  end
+  begins, ends = change_of(begins), change_of(ends)
+  if not begins or not ends then return nil end
+  return function(now)
+    local year = _M.calendar(now, winter).year
+    local from, to = begins(year) - winter, ends(year) - summer
+    local is_summer
+    if from < to then is_summer = now >= from and now < to else is_summer = now >= from or now < to end
+    return is_summer and summer or winter
+  end
+end
+
+--- How far east of Greenwich a zone is: "+01:00", "-0530", "Z", or as POSIX writes a zone with
+-- summer time, "CET-1CEST,M3.5.0,M10.5.0/3" (west is positive there).
+-- @tparam ?string text nil is UTC
+-- @treturn function|nil (now) -> seconds; nil when it is none of these
 function _M.offset(text)
-  if text == nil or text == "Z" then return 0 end
+  if text == nil or text == "Z" then return function() return 0 end end
   local sign, h, m = tostring(text):match("^([+-])(%d%d):?(%d%d)$")
-  if not sign then return nil end
-  return (tonumber(h) * 3600 + tonumber(m) * 60) * (sign == "-" and -1 or 1)
+  if not sign then return posix_zone(tostring(text)) end
+  if tonumber(h) > 24 or tonumber(m) > 59 then return nil end
+  local seconds = (tonumber(h) * 3600 + tonumber(m) * 60) * (sign == "-" and -1 or 1)
+  return function() return seconds end
 end
 
 return _M
