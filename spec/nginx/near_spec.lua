@@ -1,7 +1,9 @@
 -- What the event loop answers by itself, and what takes that back. See longshore.nginx.near.
+local dates = require "longshore.dates"
 local http = require "spec.support.http"
 local serve = require "spec.support.serve"
 local socket = require "socket"
+local stores = require "longshore.store"
 local support = require "spec.support"
 
 local quote = support.quote
@@ -15,7 +17,8 @@ describe("URLs for parts from the event loop", function()
     policy = support.write_file(folder .. "/policy.lua", "return {}\n")
     server = serve.start { config = ([[return {
       broker = { threads = 2, cache_seconds = %d }, policy = { file = %q, upload_seconds = 600 },
-    }]]):format(SECONDS, policy) }
+      log = { access = %q, audit = %q, format = "json", buffered = false },
+    }]]):format(SECONDS, policy, folder .. "/access.log", folder .. "/audit.log") }
   end)
   teardown(support.cleanup)
 
@@ -90,10 +93,12 @@ describe("URLs for parts from the event loop", function()
   it("are for an upload's owner only", function()
     local id = initiate()
     assert.truthy(warm(id))
-    local token = longshore(("token create --data %s --user eve --organization other"):format(
-      quote(server.data))):match("ls_[%w_]+")
-    assert.equal(404, urls(id, token).status)
-    assert.equal(404, urls(id, token).status)
+    for _, whose in ipairs { "--organization other", "--tenant other" } do
+      local token = longshore(("token create --data %s --user eve %s"):format(quote(server.data), whose))
+        :match("ls_[%w_]+")
+      assert.equal(404, urls(id, token).status)
+      assert.equal(404, urls(id, token).status)
+    end
     assert.equal(401, urls(id, "ls_aaaaaaaaaaaaaaaa_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").status)
     assert.equal(401, urls(id, server.token:sub(1, -2) .. (server.token:sub(-1) == "a" and "b" or "a")).status)
     assert.equal(200, urls(id).status)
@@ -138,6 +143,71 @@ describe("URLs for parts from the event loop", function()
     until_status(401, function() return urls(upload, token) end, SECONDS + 1)
   end)
 
+  it("end with a token's time", function()
+    local token = longshore(("token create --data %s --user ann --expires 4s"):format(quote(server.data)))
+      :match("ls_[%w_]+")
+    local id = initiate(token)
+    assert.truthy(warm(id, token))
+    until_status(401, function() return urls(id, token) end, 5)
+    assert.equal(200, urls(id).status)
+  end)
+
+  -- What another process on this database does, without a word to this nginx.
+  local function elsewhere(change)
+    local store = assert(stores.open { type = "sqlite", path = server.data .. "/longshore.db" })
+    local ok, err = change(store)
+    store:close()
+    assert.is_true(ok, tostring(err))
+  end
+
+  it("end soon after an upload was aborted elsewhere, however often they are asked for", function()
+    local id = initiate()
+    assert.truthy(warm(id))
+    elsewhere(function(store)
+      local row = assert(store:upload(id))
+      return store:begin_undo(id, { from = { "uploading" }, to = "aborting", now = socket.gettime(),
+        cleanup = { id = "cln_" .. id:sub(5), kind = "undo", upload_id = id, provider = row.provider, key = row.key,
+          due = socket.gettime() + 600, attempts = 0, created_at = socket.gettime() } })
+    end)
+    local started = socket.gettime()
+    until_status(404, function() return urls(id) end, SECONDS + 1)
+    assert.is_true(socket.gettime() - started < SECONDS + 0.5)
+  end)
+
+  it("are for as long as an upload has that was extended elsewhere", function()
+    local id = initiate()
+    local first = urls(id).json.parts[1].expires_at
+    assert.truthy(warm(id))
+    elsewhere(function(store) return store:extend_upload(id, socket.gettime() + 20, socket.gettime()) end)
+    assert.truthy(support.wait_until(function() return urls(id).json.parts[1].expires_at < first end, SECONDS + 1))
+  end)
+
+  it("are counted and logged like those from a thread", function()
+    local id = initiate()
+    assert.truthy(warm(id))
+    local function requests()
+      local text = http.request { method = "GET", url = server.url .. "/metrics" }.body
+      return tonumber(text:match('\nlongshore_requests_total{operation="newton%.part_urls",status="200"} (%d+)'))
+    end
+    local before, counted = near(), requests()
+    for _ = 1, 5 do assert.equal(200, urls(id).status) end
+    assert.equal(before + 5, near())
+    assert.equal(counted + 5, requests())
+    local last = urls(id).headers["x-request-id"]
+    for _, name in ipairs { "access", "audit" } do
+      local line
+      support.wait_until(function()
+        line = support.read_file(folder .. "/" .. name .. ".log"):match("[^\n]*" .. last .. "[^\n]*")
+        return line
+      end, 5)
+      assert.truthy(line, name)
+      for _, word in ipairs { "newton.part_urls", "admin", "200" } do
+        assert.truthy(line:find(word, 1, true), line)
+      end
+    end
+    assert.truthy(support.read_file(folder .. "/audit.log"):find(id, 1, true))
+  end)
+
   it("count against a token's rate once each", function()
     local token = longshore(("token create --data %s --user rae --rate 6/1h"):format(quote(server.data)))
       :match("ls_[%w_]+")
@@ -153,7 +223,7 @@ describe("URLs for parts from the event loop", function()
         endpoint = "http://127.0.0.1:1", path_style = true, access_key = "AK", secret_key = "secret" } },
     }]] }
     -- (No store is needed to say that the time of an upload is over, but one to begin it.)
-    local store = require("longshore.store").open { type = "sqlite", path = short.data .. "/longshore.db" }
+    local store = stores.open { type = "sqlite", path = short.data .. "/longshore.db" }
     local now = socket.gettime()
     local row = { id = "upl_" .. ("a"):rep(26), file_id = "fil_" .. ("a"):rep(26), tenant = "default",
       organization = "default", user = "admin", service = "newton", provider = "default", key = "k", filename = "f",
@@ -171,6 +241,23 @@ describe("URLs for parts from the event loop", function()
     assert.equal(200, ask().status)
     until_status(409, ask, 4)
     assert.equal(0, short:stop())
+  end)
+
+  it("are left to the threads where a rule has a say in them", function()
+    local id = initiate()
+    support.write_file(policy, [[local rules = require "longshore.policy.rules"
+return { rules.expiry { url = 33 } }]])
+    support.wait_until(function()
+      local expires = dates.parse_time(urls(id).json.parts[1].expires_at)
+      return math.abs(expires - socket.gettime() - 33) < 3
+    end, SECONDS + 2)
+    local before = near()
+    for _ = 1, 3 do
+      assert.near(33, dates.parse_time(urls(id).json.parts[1].expires_at) - socket.gettime(), 3)
+    end
+    assert.equal(before, near())
+    support.write_file(policy, "return {}\n")
+    assert.truthy(warm(id))
   end)
 
   it("are left to the threads while the policy has a say in them", function()
