@@ -91,6 +91,17 @@ describe("the broker mounted in a stock nginx", function()
     assert.equal(200, sent.status, sent.body)
   end)
 
+  it("is found below its prefix by our own commands", function()
+    local server = nginx.start(blocks "--prefix /uploads")
+    local key, file = token(), support.write_file(folder .. "/below.csv", "a,b\n1,2\n")
+    for _, service in ipairs { "newton", "athena", "geolens" } do
+      longshore(("put --service %s --token %s %s %s/uploads"):format(service, key, quote(file), server.url))
+    end
+    longshore(("put --service cognite --token %s %s %s/uploads/api/v1/projects/default"):format(key, quote(file),
+      server.url))
+    assert.truthy(longshore(("status --token %s %s/uploads"):format(key, server.url)):find("below.csv", 1, true))
+  end)
+
   it("takes the host's own authentication, as data", function()
     local lines = blocks [[--prefix /up --actor '{ user = ngx.var.http_x_user, organization = "acme",
       rights = { ngx.var.http_x_right or "upload" } }']]

@@ -358,6 +358,8 @@ describe("the newton client", function()
     assert.equal("http://h:1/v0.5", newton.new({ url = "http://h:1/", token = "t" }).destination)
     assert.equal("https://h/v0.5", newton.new({ url = "HTTPS://h", token = "t" }).destination)
     assert.equal("https://h/base/v0.5", newton.new({ url = "https://h/base/v0.5/", token = "t" }).destination)
+    assert.equal("https://h/uploads/v0.5", newton.new({ url = "https://h/uploads", token = "t" }).destination)
+    assert.equal("https://h/v0.6", newton.new({ url = "https://h/v0.6", token = "t" }).destination)
     for _, url in ipairs { "", "h", "ftp://h", "http://", "http://u:p@h", "http://h/?x", "http://h/a b" } do
       local nothing, err = newton.new { url = url, token = "t" }
       assert.is_nil(nothing)

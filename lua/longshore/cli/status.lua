@@ -60,7 +60,7 @@ local function get(transport, base, token, path, what)
 end
 
 local function show_server(args)
-  local base, err = calls.base_url(args.url, "/v0.5")
+  local base, err = calls.base_url(args.url, "/v0.5", "/v%d[%d.]*")
   if not base then common.usage(err.message) end
   local token = args.token or os.getenv "LONGSHORE_TOKEN"
   if not token or token == "" then common.usage "a token is needed: LONGSHORE_TOKEN or --token" end

@@ -123,12 +123,13 @@ function _M.call(transport, request)
 end
 
 --- Checks the URL of a service.
--- @tparam string url
--- @tparam string default_path when the URL has none
+-- @tparam string url with or without the API's own path, which may stand below a prefix
+-- @tparam string api the API's own path ("/api"), "" for none
+-- @tparam[opt] string pattern of such a path, where others are good too ("/v[%d.]+")
 -- @treturn[1] string without a slash at the end
 -- @return[2] nil
 -- @treturn[2] table err
-function _M.base_url(url, default_path)
+function _M.base_url(url, api, pattern)
   local scheme, authority, path = url:match("^(%a[%w+.-]*)://([^/?#]+)([^?#]*)$")
   scheme = scheme and scheme:lower()
   if scheme ~= "http" and scheme ~= "https" or url:find("[%c%s]") then
@@ -138,7 +139,7 @@ function _M.base_url(url, default_path)
     return errors.fail("invalid", "the URL must not contain a user or a password; use a token", { field = "url" })
   end
   path = path:gsub("/+$", "")
-  if path == "" then path = default_path end
+  if not path:find((pattern or api:gsub("%p", "%%%0")) .. "$") then path = path .. api end
   return scheme .. "://" .. authority .. path
 end
 

@@ -76,6 +76,7 @@ describe("the geolens driver", function()
       ["https://geo.example"] = "https://geo.example/api/ingest",
       ["https://geo.example/"] = "https://geo.example/api/ingest",
       ["https://geo.example/api/"] = "https://geo.example/api/ingest",
+      ["https://geo.example/maps"] = "https://geo.example/maps/api/ingest",
       ["https://geo.example/maps/api"] = "https://geo.example/maps/api/ingest",
       ["https://geo.example/datasets/" .. DATASET] = ("https://geo.example/api/datasets/%s"):format(DATASET),
       ["https://geo.example/api/datasets/" .. DATASET:upper()] =

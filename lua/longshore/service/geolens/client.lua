@@ -36,10 +36,10 @@ local BUSY_SECONDS, JOB_SECONDS = 1800, 6 * 3600
 -- The API's base, and the dataset that a URL names: https://host/datasets/ID as
 -- a browser shows it, or .../api/datasets/ID.
 local function read_url(url)
-  local base, err = calls.base_url(url, "/api")
+  local base, err = calls.base_url(url, "")
   if not base then return nil, err end
   local before, id, behind = base:match("^(.-)/datasets/([^/]+)(.*)$")
-  if not before then return base end
+  if not before then return calls.base_url(url, "/api") end
   if not id:find("^" .. UUID .. "$") or (behind ~= "" and behind ~= "/reupload") then
     return errors.fail("invalid", "a dataset's URL ends in /datasets/ and its id", { field = "url" })
   end

@@ -35,7 +35,7 @@ local MAX_RESPONSE = 32 * 1024 * 1024
 -- @return[2] nil
 -- @treturn[2] table err
 function _M.new(options)
-  local base, err = calls.base_url(options.url, "/v0.5")
+  local base, err = calls.base_url(options.url, "/v0.5", "/v%d[%d.]*")
   if not base then return nil, err end
   local token = options.token
   if type(token) ~= "string" or token == "" then
