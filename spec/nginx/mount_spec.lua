@@ -10,6 +10,13 @@ local support = require "spec.support"
 
 local quote = support.quote
 
+-- What Prometheus' own client finds wrong; it reads histograms and labels.
+local function prometheus_finds(folder, text)
+  local _, out = support.run(("/usr/bin/python3 %s/spec/support/prometheus.py %s"):format(quote(support.root),
+    quote(support.write_file(folder .. "/metrics.txt", text))))
+  return out
+end
+
 describe("the broker mounted in a stock nginx", function()
   local store, between, config_path, folder
 
@@ -208,10 +215,7 @@ describe("the broker mounted in a stock nginx", function()
       assert.truthy(text:find(line, 1, true), line .. "\n" .. text)
     end
     assert.truthy(text:find('longshore_store_requests_total{bucket="default",outcome="ok"} %d'), text)
-    -- One name, one block.
-    for name in text:gmatch("# TYPE (%S+)") do
-      assert.equal(1, select(2, text:gsub("# TYPE " .. name .. " ", "")), name)
-    end
+    assert.equal("", prometheus_finds(folder, text))
     -- The logs are written within a second.
     assert.truthy(support.wait_until(function()
       return (support.read_file(folder .. "/access.log") or ""):find('"operation":"newton.info","status":200', 1, true)

@@ -162,6 +162,11 @@ describe("store: the connection to SQLite", function()
     assert.is_nil(store)
     assert.equal("unavailable", err.code)
     assert.truthy(err.message:find(folder .. "/none/x.db", 1, true))
+    assert.truthy(err.message:find("cannot stat " .. folder .. "/none: No such file or directory; make that folder", 1,
+      true))
+    store, err = stores.open { path = folder }
+    assert.is_nil(store)
+    assert.truthy(err.message:find("may the user that the broker runs as write there?", 1, true))
     support.write_file(folder .. "/text.db", ("this is no database "):rep(100))
     store, err = stores.open { path = folder .. "/text.db" }
     assert.is_nil(store)

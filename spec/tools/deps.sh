@@ -8,7 +8,7 @@ run="build-essential pkg-config lua5.4 liblua5.4-dev luajit2 libluajit2-5.1-dev
   lua-filesystem lua-luv nginx libnginx-mod-http-lua lua-resty-core
   lua-resty-lrucache"
 test="lua-dbi-postgresql postgresql lua-busted lua-check lua-socket clang luarocks sqlite3 curl openssl
-  libclang-rt-dev python3 python3-boto3 python3-awscrt awscli rclone s3cmd
+  libclang-rt-dev python3 python3-prometheus-client python3-boto3 python3-awscrt awscli rclone s3cmd
   ceph-mon ceph-osd radosgw ceph-common valgrind procps iproute2 wrk"
 if [ "$(uname -m)" = x86_64 ]; then
   test="$test gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"

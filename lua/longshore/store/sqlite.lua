@@ -42,6 +42,14 @@ local function switch_to_wal(db)
   return true
 end
 
+-- SQLite's "unable to open database file" leaves people to guess.
+local function why_not(path, text)
+  local folder = path:match("^(.*)/[^/]*$") or "."
+  local stat, err = core.file_stat(folder == "" and "/" or folder)
+  if not stat then return err.message .. "; make that folder, for the user that the broker runs as" end
+  return tostring(text) .. "; may the user that the broker runs as write there?"
+end
+
 --- Describes a SQLite database for `longshore.store.dbi`.
 -- @tparam table options `path`; `busy_timeout` in seconds, default 10;
 -- `synchronous` OFF, NORMAL, FULL (default) or EXTRA
@@ -59,7 +67,9 @@ function _M.dialect(options)
     turn = core.turn("sqlite " .. options.path), turn_seconds = busy_timeout,
     classify = classify,
     connect = function()
-      return require("DBI").Connect("SQLite3", options.path)
+      local handle, text = require("DBI").Connect("SQLite3", options.path)
+      if not handle then text = why_not(options.path, text) end
+      return handle, text
     end,
     prepare_connection = function(db)
       for _, pragma in ipairs {
