@@ -82,6 +82,29 @@ describe("broker: orphans", function()
     assert.truthy(w.provider.uploads["job"])
   end)
 
+  -- Two buckets of the configuration may be one at the store, one below the other's prefix.
+  it("are not what another name of the same bucket has", function()
+    for _, prefix in ipairs { "archive/", "" } do
+      local clock = require("longshore.clock").fixed(1700000000)
+      local store = require("spec.support.fake_provider").new { clock = clock }
+      local w = worlds.new { clock = clock, provider = store,
+        providers = { default = store, archive = store:below(prefix, "archive") } }
+      local limits = { service = "cognite", provider = "archive", link_seconds = 604800, max_put = 9, of_record = 5 }
+      local upload, parts = w:upload(BODY, { filename = "finished", provider = "archive" })
+      assert(w.broker:complete(ANN, upload.id, { parts = parts }))
+      w:upload(BODY, { filename = "running", provider = "archive" })
+      local record, grant = assert(w.broker:create_record(ANN, { name = "a.txt", fields = {} }, limits))
+      assert.equal(200, (store:client_put(grant.url, "hello")))
+      clock.advance(1)
+      assert(w.broker:records(ANN, { { id = record.id } }))
+      assert(w.broker:create_record(ANN, { name = "b.txt", fields = {}, parts = 2 }, limits))
+      local objects, uploads = store:left()
+      local report = w.broker:orphans { older_than = 0 }
+      assert.same({ 0, 0, 0 }, { report.uploads, report.objects, report.errors })
+      assert.same({ objects, uploads }, { store:left() })
+    end
+  end)
+
   it("stay when the store fails, which is told", function()
     local w = new()
     forget(w)

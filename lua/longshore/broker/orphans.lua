@@ -8,6 +8,9 @@
 -- with an upload's mark in their metadata; and what lies directly below the id of a
 -- delivery of records, where what came by a single PUT bears no mark.
 --
+-- The configuration may have a bucket under several names, one below the prefix of
+-- another: what any of them has is known here.
+--
 -- Only to be run when no other longshore, with another database, uses the same
 -- bucket and prefix: it would take the other's files for orphans.
 --
@@ -61,10 +64,17 @@ local function owners(self, key)
   return false
 end
 
+-- Whether two keys may be one at the store: a row's, and one that was listed, perhaps
+-- above or below that one's prefix. (No two ids are alike.)
+local function may_be(a, b)
+  if #a > #b then a, b = b, a end
+  return b:sub(-#a) == a
+end
+
 -- Whether a running upload may yet need what is at this key.
-local function in_use(uploads, provider, key, upload_id)
+local function in_use(uploads, key, upload_id)
   for _, row in ipairs(uploads) do
-    if row.provider == provider and row.key == key and RUNNING[row.state]
+    if may_be(row.key, key) and RUNNING[row.state]
       and (not upload_id or not row.provider_upload_id or row.provider_upload_id == upload_id) then
       return true
     end
@@ -83,23 +93,36 @@ local function delivery_of(self, key)
   return { row = row, word = word }
 end
 
+-- Whether records have this object, or a cleanup will remove it, under any name of its bucket.
+local function is_content(self, provider, key)
+  local place = (provider.prefix or "") .. key
+  for name, other in pairs(self.providers) do
+    local prefix = other.prefix or ""
+    if place:sub(1, #prefix) == prefix then
+      local content, err = self.store:is_content(name, place:sub(#prefix + 1))
+      if content ~= false then return content, err end
+    end
+  end
+  return false
+end
+
 -- Whether a multipart upload is nobody's.
-local function is_stray_upload(self, name, upload)
+local function is_stray_upload(self, upload)
   local delivery, err = delivery_of(self, upload.key)
   if delivery == nil then return nil, err end
   if delivery then
     local row = delivery.row
-    return not (row and row.provider == name and row.key == upload.key and DELIVERING[row.state]
+    return not (row and may_be(row.key, upload.key) and DELIVERING[row.state]
       and (not row.provider_upload_id or row.provider_upload_id == upload.upload_id))
   end
   local uploads
   uploads, err = owners(self, upload.key)
   if uploads == nil then return nil, err end
-  return uploads and not in_use(uploads, name, upload.key, upload.upload_id)
+  return uploads and not in_use(uploads, upload.key, upload.upload_id)
 end
 
 local function look_at_upload(self, report, name, provider, upload)
-  local stray, err = is_stray_upload(self, name, upload)
+  local stray, err = is_stray_upload(self, upload)
   if stray == nil then return nil, err end
   if not stray then return true end
   report.uploads = report.uploads + 1
@@ -116,26 +139,26 @@ local function is_marked(provider, key, prefix)
 end
 
 -- Whether an object is nobody's. What is being deleted is its cleanup's.
-local function is_stray_object(self, name, provider, key)
+local function is_stray_object(self, provider, key)
   local delivery, err = delivery_of(self, key)
   if delivery == nil then return nil, err end
   if delivery then
     if delivery.row and DELIVERING[delivery.row.state] then return false end
     local content
-    content, err = self.store:is_content(name, key)
+    content, err = is_content(self, provider, key)
     if content == nil then return nil, err end
     if content then return false end
     return delivery.word ~= "parts" or is_marked(provider, key, "dlv_")
   end
   local uploads, file = owners(self, key)
   if uploads == nil then return nil, file end
-  if not uploads or in_use(uploads, name, key) then return false end
-  if file and file.provider == name and file.key == key then return false end
+  if not uploads or in_use(uploads, key) then return false end
+  if file and file.key and may_be(file.key, key) then return false end
   return is_marked(provider, key, "upl_")
 end
 
 local function look_at_object(self, report, name, provider, object)
-  local stray, err = is_stray_object(self, name, provider, object.key)
+  local stray, err = is_stray_object(self, provider, object.key)
   if stray == nil then return nil, err end
   if not stray then return true end
   report.objects = report.objects + 1
