@@ -13,9 +13,6 @@ describe("recent rows", function()
     local self = { values = {}, seconds = {} }
     function self.get(key) return self.values[key] end
     function self.set(key, text, seconds) self.values[key], self.seconds[key] = text, seconds end
-    function self.count(key, seconds)
-      self.values[key], self.seconds[key] = (self.values[key] or 0) + 1, seconds
-    end
     return self
   end
 
@@ -170,6 +167,21 @@ describe("recent rows", function()
     end
     assert.equal("uploading", assert(store:upload(row.id)).state)
     gone(row.id)
+  end)
+
+  it("do not come back when what was known of earlier changes is forgotten", function()
+    for before = 0, 2 do
+      local row = running { filename = "f" .. before }
+      for i = 1, before do
+        assert.is_true(store:extend_upload(row.id, T + 200 + i, T))
+        assert(store:upload(row.id))
+      end
+      assert(near:upload(row.id))
+      cache.values["changes:" .. row.id] = nil
+      assert.is_true(changes.begin_undo(row))
+      gone(row.id)
+      assert.is_true(cache.seconds["changes:" .. row.id] >= 60)
+    end
   end)
 
   it("are tokens until they are revoked", function()

@@ -31,19 +31,14 @@ function cache.set(key, text, seconds)
   if dict then dict:set(key, text, seconds) end
 end
 
--- Adds one to a number that is forgotten after so many seconds.
-function cache.count(key, seconds)
-  add(key, 1, seconds)
-end
-
 -- True for one caller in so many seconds, false for the others.
 function cache.claim(key, seconds)
   local dict = ngx.shared[blocks.dictionary]
   return not dict or dict:add(key, true, seconds) == true
 end
 
---- A cache for all workers: `get(key)`, `set(key, text, seconds)`, `count(key, seconds)`, which adds one to a
--- number, and `claim(key, seconds)`, which is true for one caller in that time.
+--- A cache for all workers: `get(key)`, `set(key, text, seconds)`, and `claim(key, seconds)`, which is true for one
+-- caller in that time.
 _M.cache = cache
 
 local function observe(kind, labels, seconds, bytes)

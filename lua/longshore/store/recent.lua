@@ -2,8 +2,8 @@
 -- seconds, without asking the database.
 --
 -- `watch` lets a store leave such rows in a cache, and outdate them at every change
--- that it makes: each row has a count of changes, a row is kept with the count from
--- before it was read, and is good while the count is the same. So a reader who was
+-- that it makes: each change leaves a mark that no other has, a row is kept with the mark
+-- from before it was read, and is good while the mark is the same. So a reader who was
 -- slower than the change cannot bring the old row back, and with a cache that
 -- all threads and processes of a host share, whoever asks after a change was answered
 -- never gets the row from before it. Changes made elsewhere (on another machine, on
@@ -16,22 +16,25 @@
 --
 -- Room: store, no I/O.
 -- @module longshore.store.recent
+local core = require "longshore.core"
 local errors = require "longshore.errors"
 local json = require "longshore.json"
 
 local _M = {}
 
--- How long a count is remembered: longer than anybody needs from reading a row to keeping it.
-local COUNTED = 120
+-- How long a mark is remembered: longer than anybody needs from reading a row to keeping it, and
+-- than a row is kept. (A number that counts would begin again then, and come back to what it was.)
+local MARKED = 120
+local UNMARKED = "-"
 -- Rows kept decoded.
 local DECODED = 1000
 
 local function read_then_keep(cache, seconds, read, wanted)
   return function(self, id, owner)
-    local count = cache.get("changes:" .. id)
+    local mark = cache.get("changes:" .. id) or UNMARKED
     local row, err = read(self, id, owner)
     if row and wanted(row) then
-      cache.set("row:" .. id, ("%d %s"):format(count or 0, json.encode(row)), seconds)
+      cache.set("row:" .. id, mark .. " " .. json.encode(row), seconds)
     end
     return row, err
   end
@@ -39,9 +42,8 @@ end
 
 --- Lets a store's rows be used again.
 -- @tparam table store of longshore.store; changed in place
--- @tparam table options `cache`: `get(key)`, `set(key, text, seconds)` and `count(key, seconds)`, which adds one
--- to a number that is forgotten after so many seconds; `seconds`; `wanted(row)`: whether to keep a row that was
--- just read
+-- @tparam table options `cache`: `get(key)` and `set(key, text, seconds)`; `seconds` (60 at most); `wanted(row)`:
+-- whether to keep a row that was just read
 function _M.watch(store, options)
   local cache, seconds, wanted = options.cache, options.seconds, options.wanted
   store.token = read_then_keep(cache, seconds, store.token, function(row)
@@ -50,7 +52,7 @@ function _M.watch(store, options)
   store.upload = read_then_keep(cache, seconds, store.upload, function(row)
     return row.state == "uploading" and wanted(row)
   end)
-  store:on_change(function(id) cache.count("changes:" .. id, COUNTED) end)
+  store:on_change(function(id) cache.set("changes:" .. id, core.letters(16), MARKED) end)
 end
 
 local methods = {}
@@ -66,13 +68,13 @@ local function recall(self, id)
   local known = self.known[id]
   if not known or known.text ~= text then
     if self.count >= DECODED then self.known, self.count = {}, 0 end
-    local count, rest = text:match("^(%d+) (.*)$")
+    local mark, rest = text:match("^(%S+) (.*)$")
     local row, err = json.decode(rest)
     if not row then return nil, err end
-    known = { text = text, row = row, changes = tonumber(count) }
+    known = { text = text, row = row, mark = mark }
     self.known[id], self.count = known, self.count + 1
   end
-  if known.changes ~= (self.cache.get("changes:" .. id) or 0) then
+  if known.mark ~= (self.cache.get("changes:" .. id) or UNMARKED) then
     return errors.fail("unavailable", "not among the recent rows any more")
   end
   return known.row
