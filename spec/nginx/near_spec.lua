@@ -260,6 +260,18 @@ return { rules.expiry { url = 33 } }]])
     assert.truthy(warm(id))
   end)
 
+  it("are left to the threads where a policy may take another actor for the host's", function()
+    local near_room = require "longshore.nginx.near"
+    local function takes(file, actor)
+      return near_room.takes({ broker = { cache_seconds = 2 }, config = { policy = { file = file } } }, { near = true },
+        { body = "{}", actor = actor })
+    end
+    assert.is_true(takes(nil, nil))
+    assert.is_true(takes("policy.lua", nil))
+    assert.is_true(takes(nil, { user = "ann" }))
+    assert.is_false(takes("policy.lua", { user = "ann" }))
+  end)
+
   it("are left to the threads while the policy has a say in them", function()
     local id = initiate()
     assert.truthy(warm(id))

@@ -63,8 +63,11 @@ end
 -- @tparam table request with its body
 -- @treturn boolean
 function _M.takes(state, route, request)
-  return route ~= nil and route.near == true and state.broker.cache_seconds > 0 and request.body ~= nil
-    and #request.body <= BODY
+  if not route or not route.near or state.broker.cache_seconds == 0 then return false end
+  -- For a host's actor the policy may take another one, with a rate of its own: who it is, is to be known before
+  -- anything is counted. (A token's row is not kept then.)
+  if request.actor and state.config.policy.file then return false end
+  return request.body ~= nil and #request.body <= BODY
 end
 
 --- Answers a request, if it can be done.
