@@ -112,10 +112,9 @@ function _M.log_targets(log, access)
   access = access or log.access
   -- Lines for a file are written together, within a second; /dev/stderr is somebody looking on.
   local function add(target, format, condition)
-    local where = target:find("^syslog:") and target or conf.quote(target)
     local at_once = target:find("^syslog:") or target:find("^/dev/") or log.buffered == false
-    lines[#lines + 1] = ("access_log %s %s%s%s;"):format(where, format, at_once and "" or " buffer=64k flush=1s",
-      condition or "")
+    lines[#lines + 1] = ("access_log %s %s%s%s;"):format(conf.quote(target), format,
+      at_once and "" or " buffer=64k flush=1s", condition or "")
   end
   if access and access ~= "off" and log.format == "json" then add(access, "longshore_json") end
   if log.audit then add(log.audit, "longshore_audit", " if=$longshore_audit") end

@@ -96,7 +96,7 @@ local function http_lines(host, server)
     -- The path without its query: presigned URLs carry their signature there.
     lines[#lines + 1] = ("log_format longshore '%s$log_method $log_path $status $body_bytes_sent $request_time "
       .. "$remote_addr $sent_http_x_request_id';"):format(access == "/dev/stderr" and "request " or "$time_iso8601 ")
-    lines[#lines + 1] = ("access_log %s longshore;"):format(access:find("^syslog:") and access or _M.quote(access))
+    lines[#lines + 1] = ("access_log %s longshore;"):format(_M.quote(access))
     lines[#lines + 1] = [[map $request_uri $log_path { "~^(?<longshore_path>[^?]*)" $longshore_path; default -; }]]
     -- (A refusal is an internal redirect, which makes a GET of $request_method.)
     lines[#lines + 1] = [[map $request $log_method { "~^(?<longshore_method>[A-Z]+) " $longshore_method; default -; }]]
