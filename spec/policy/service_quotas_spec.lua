@@ -60,6 +60,60 @@ describe("at every service", function()
       assert(w.broker:upload_urls(ANN, many))
     end)
 
+    -- A file that waits for its bytes is counted, and so is its upload of parts: as one, however many ask at once.
+    it("cannot be overrun by uploads of parts that are begun at the same moment", function()
+      for _, rules in ipairs { quota { scope = "user", running = 2 },
+        { { before_initiate = function() return { max_running = 2 } end } } } do
+        world(rules)
+        local entry = assert(steps.athena.start())
+        w.provider.hook = function(op)
+          if op ~= "create_multipart" then return end
+          w.provider.hook = nil
+          assert(w.broker:create_managed_upload(ANN, entry.file.id, {}))
+          for _ = 1, 3 do
+            assert.equal("quota", select(2, w.broker:create_managed_upload(ANN, entry.file.id, {})).code)
+          end
+        end
+        assert(w.broker:create_managed_upload(ANN, entry.file.id, {}))
+        assert.equal("quota", select(2, w.broker:create_managed_upload(ANN, entry.file.id, {})).code)
+      end
+    end)
+
+    it("let go of what was announced for a file that failed", function()
+      local refused = true
+      local rules = quota { scope = "user", bytes = #BODY }
+      rules[2] = { before_register = function() if refused then return false, "infected" end end }
+      world(rules)
+      assert.is_nil((upload "athena"))
+      refused = false
+      w.clock.advance(86400 * 9)
+      w:sweep()
+      assert(upload "newton")
+    end)
+
+    it("let go of what was announced for a file that has content, and did not come", function()
+      world(quota { scope = "user", bytes = 100 })
+      assert(upload "athena")
+      assert(steps.athena.start { size = 100 })
+      assert.equal("quota", select(2, upload "newton").code)
+      w.clock.advance(86400 * 9)
+      w:sweep()
+      assert(upload "newton")
+    end)
+
+    it("keep what was announced for parts that are on their way", function()
+      world(quota { scope = "user", bytes = 100 }, { policy = { upload_seconds = 20 * 86400 } })
+      local entry = assert(steps.athena.start { size = 100 })
+      local parts = assert(w.broker:create_managed_upload(ANN, entry.file.id, {}))
+      w.clock.advance(86400 * 9)
+      w:sweep()
+      assert.equal("quota", select(2, upload "newton").code)
+      assert(w.broker:abort_managed_upload(ANN, entry.file.id, parts.id))
+      w.clock.advance(86400)
+      w:sweep()
+      assert(upload "newton")
+    end)
+
     it("count running uploads of all", function()
       world(quota { scope = "user", running = 2 })
       assert(steps.cognite.start())

@@ -15,11 +15,12 @@
 -- **Uploads** (states: starting, uploading, completing, completed, failed,
 -- aborting, aborted, expiring, expired)
 --
--- * `create_upload(upload, file|nil, max_running|nil, quotas|nil, running|nil) -> true`: a new upload, with a
+-- * `create_upload(upload, file|nil, max_running|nil, quotas|nil, managed|nil) -> true`: a new upload, with a
 --   new file row unless it is for an existing one. `quotas`: list of `{scope="user"|"organization",
 --   bytes=, files=, running=}`, each counted in the same transaction, over all services (see
 --   `longshore.store.quotas`). `quota` when the organization has `max_running` uploads running, also counting
---   those of the same moment. `running`: as how many it counts (1). `conflict` (`reason="name_taken"`,
+--   those of the same moment. `managed`: the id of the managed file that it is for: the first upload of one that
+--   waits for its bytes counts as that file does, not once more. `conflict` (`reason="name_taken"`,
 --   `file_id`) when `if_exists="refuse"` and a finished file has `unique_name`.
 -- * `start_upload(id, provider_upload_id, now) -> bool`: starting → uploading.
 -- * `upload(id, owner|nil) -> row`, `parts(id) -> {{number,token},...}` by number.

@@ -29,12 +29,16 @@ local KEPT = {
     "CASE WHEN COALESCE(declared_size, 0) > COALESCE(size, 0) THEN declared_size ELSE size END" },
 }
 
--- What is on its way. (A managed file's parts are an upload.)
+-- A managed file waits for its first bytes, and no upload of parts brings them yet: that would be counted itself.
+local WAITING = "status = 'presigned' AND NOT EXISTS (SELECT 1 FROM uploads WHERE uploads.file_id = managed_files.id "
+  .. "AND uploads.state IN ('starting', 'uploading', 'completing'))"
+
+-- What is on its way.
 local RUNNING = {
   { "uploads", "state IN ('starting', 'uploading', 'completing')" },
   { "deliveries", "state IN ('starting', 'open', 'completing')" },
   { "jobs", "status = 'pending' AND object_key IS NULL" },
-  { "managed_files", "status = 'presigned'" },
+  { "managed_files", WAITING },
 }
 
 local function kept_sql(own)
@@ -108,6 +112,16 @@ local function fits(db, room, quota)
     if count + room.running > quota.running then return over(quota, "running uploads", quota.running, count) end
   end
   return true
+end
+
+--- Whether a managed file waits for its first bytes: counted as one that runs, until an upload brings them.
+-- @tparam table db longshore.store.dbi, inside a transaction that has called `hold`
+-- @tparam string id
+-- @treturn boolean, or nil, err
+function _M.waits(db, id)
+  local answer, err = db:query("SELECT 1 FROM managed_files WHERE id = ? AND " .. WAITING, id)
+  if not answer then return nil, err end
+  return answer[1] ~= nil
 end
 
 -- Whether there is anything to count. (The largest number there is means no limit.)

@@ -62,11 +62,20 @@ local function add_cleanup(db, cleanup)
   return insert(db, cleanups, cleanup)
 end
 
-function _M.create_upload(self, upload, file, max_running, limits, running)
+function _M.create_upload(self, upload, file, max_running, limits, managed)
   local db = self.db
   return db:transaction(function()
-    local admitted, full = quotas.admit(db, { owner = upload, max_running = max_running, quotas = limits,
-      running = running or 1, files = file and 1 or 0, bytes = file and upload.size or 0 })
+    local room = { owner = upload, max_running = max_running, quotas = limits, running = 1, files = file and 1 or 0,
+      bytes = file and upload.size or 0 }
+    if managed then
+      local held, why = quotas.hold(db, room)
+      if not held then return nil, why end
+      local waiting
+      waiting, why = quotas.waits(db, managed)
+      if waiting == nil then return nil, why end
+      if waiting then room.running = 0 end
+    end
+    local admitted, full = quotas.admit(db, room)
     if not admitted then return nil, full end
     if file then
       local ok, err = insert(db, files, file)

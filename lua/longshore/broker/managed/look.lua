@@ -202,6 +202,12 @@ local function change_of(self, row, object, now)
     if not object and not row.etag and (row.status == "presigned" or row.status == "uploading") then
       return abandon(self, row, now)
     end
+    if row.declared_size then
+      local busy, err = is_uploading(self, row)
+      if busy == nil then return nil, err end
+      -- What was announced will not come any more, and is not counted, unless in parts.
+      if busy then change.fields.due = now + AGAIN else change.fields.declared_size = rows.null end
+    end
   elseif not row.due or row.due <= now then
     change.fields.due = math.min(now + AGAIN, row.watch_until)
   end

@@ -104,8 +104,7 @@ function _M.create_managed_upload(self, actor, file_id, request)
     requires_tokens = true, if_exists = "keep", state = "starting", deadline = now + decision.upload_seconds, lease = 0,
     created_at = now, updated_at = now,
   }
-  ok, err = self.store:create_upload(row, nil, decision.max_running, decision.quotas,
-    file.status == "presigned" and 0 or 1)
+  ok, err = self.store:create_upload(row, nil, decision.max_running, decision.quotas, file.id)
   if not ok then return nil, err end
   local begun
   begun, err = provider:create_multipart { key = file.key, content_type = row.content_type, marker = row.id,
