@@ -87,6 +87,25 @@ describe("at every service", function()
         assert.is_true(ends <= w.clock.now() + 90, tostring(ends - w.clock.now()))
       end)
 
+      if service == "cognite" then
+        it("upload_seconds, of a link that is asked for again", function()
+          local closed, resumed = false, {}
+          world { { before_initiate = function(context)
+            resumed[#resumed + 1] = context.resume
+            if closed then return false, "closed" end
+            return { upload_seconds = 90 }
+          end } }
+          local limits = merged(COGNITE, { sessions = false })
+          local started = assert(steps.cognite.start())
+          w.clock.advance(30)
+          local _, grant = assert(w.broker:record_link(ANN, { id = started.id }, limits))
+          assert.equal(w.clock.now() + 90, grant.expires_at)
+          assert.same({ false, true }, resumed)
+          closed = true
+          assert.equal("forbidden", select(2, w.broker:record_link(ANN, { id = started.id }, limits)).code)
+        end)
+      end
+
       it("url_seconds: " .. service, function()
         world { { before_sign = function() return { url_seconds = 33 } end } }
         local started = assert(steps[service].start())

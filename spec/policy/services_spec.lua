@@ -45,7 +45,7 @@ describe("at every service", function()
     cognite = {
       upload = "authorize before_initiate before_sign before_complete before_register after_complete",
       parts = "authorize before_initiate before_sign before_complete before_register after_complete",
-      link = "authorize before_initiate before_sign",
+      link = "authorize before_initiate before_sign", link_again = "authorize before_initiate before_sign",
       download = "authorize before_download", delete = "authorize before_delete after_delete", expire = "after_expire",
     },
     geolens = {
@@ -121,6 +121,9 @@ describe("at every service", function()
     w.provider:client_put(grant.urls[1], BODY)
     assert(w.broker:complete_record(ANN, { id = record.id }, grant.upload_id))
   end
+  run.cognite.link_again = { before = function() return assert(steps.cognite.start()) end, act = function(started)
+    assert(w.broker:record_link(ANN, { id = started.id }, merged(COGNITE, { sessions = false })))
+  end }
   run.cognite.link = with_file("cognite", function(file)
     assert(w.broker:record_link(ANN, { id = file.id }, merged(COGNITE, { sessions = false })))
   end)

@@ -46,8 +46,9 @@ end
 -- @tparam table actor
 -- @tparam table record row, perhaps not stored yet; its `fields` become those that the policy wants
 -- @tparam table limits
--- @tparam table ask `if_exists`; `current` (the row that is there already)
--- @treturn table|nil what `new` makes a delivery of
+-- @tparam table ask `if_exists`; `current` (the row that is there already); `resume` (true: of an open delivery, for
+-- which only refusing and the time count)
+-- @treturn table|nil what `new` makes a delivery of, with `seconds`
 -- @treturn table|nil err
 function _M.decide(self, actor, record, limits, ask)
   local id = ids.new("dlv_")
@@ -57,11 +58,13 @@ function _M.decide(self, actor, record, limits, ask)
     actor = actor, operation = "initiate", service = limits.service, filename = record.name,
     content_type = limits.content_type or fields.mimeType or "application/octet-stream",
     metadata = limits.metadata or fields.metadata, file_id = id, upload_id = id, provider = limits.provider,
-    resume = false, if_exists = ask.if_exists, current = there and views.file(there) or nil,
+    resume = ask.resume == true, if_exists = ask.if_exists, current = there and views.file(there) or nil,
   })
   if not decision then return nil, rewritten end
   local ok, err = decisions.may_replace(decision, ask.current and views.file(ask.current))
   if not ok then return nil, err end
+  local seconds = decisions.seconds(decision, rewritten, limits.link_seconds)
+  if ask.resume then return { seconds = seconds } end
   ok, err = describe(self, record, decision, rewritten, limits)
   if not ok then return nil, err end
   local replaces -- the key of the content that may be replaced, false for none, nil for any
@@ -72,7 +75,7 @@ function _M.decide(self, actor, record, limits, ask)
   end
   return {
     id = id, provider = decision.provider, key = decision.key, quotas = decision.quotas,
-    max_running = decision.max_running, seconds = decisions.seconds(decision, rewritten, limits.link_seconds),
+    max_running = decision.max_running, seconds = seconds,
     described = rewritten.metadata or rewritten.content_type,
     content_type = rewritten.content_type and decision.content_type or limits.content_type,
     headers = decisions.object_headers(decision),

@@ -9,8 +9,8 @@ local views = require "longshore.broker.records.views"
 local _M = {}
 
 -- New content takes the place of what is there.
-local function replacing(row)
-  return { if_exists = "replace", current = row.key and row or nil }
+local function replacing(row, resume)
+  return { if_exists = "replace", current = row.key and row or nil, resume = resume }
 end
 
 local function one(self, actor, reference)
@@ -38,7 +38,11 @@ function _M.link(self, actor, reference, limits)
   local newest, now = open[#open], self.clock.now()
   -- (A session may have been given up by its client: it gets one of its own.)
   if newest and newest.kind == "put" and not limits.sessions and newest.deadline > now then
-    newest.deadline = now + limits.link_seconds
+    local decided
+    decided, err = deliveries.decide(self, actor, row, limits, replacing(row, true))
+    if not decided then return nil, err end
+    -- (The URL that is out already may live longer.)
+    newest.deadline = math.max(newest.deadline, now + decided.seconds)
     local ok
     ok, err = self.store:extend_delivery(newest, { deadline = newest.deadline, due = newest.deadline + deliveries.GRACE,
       now = now })
