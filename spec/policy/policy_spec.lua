@@ -116,6 +116,39 @@ describe("policy: a chain", function()
     end
   end)
 
+  it("shows a client's own words in a refusal without control characters, and not for ever", function()
+    for _, reason in ipairs { "a\nb\0c", { message = "a\nb\0c", field = "metadata.x\r" } } do
+      local _, err = new({ before_delete = function() return false, reason end }):decide("before_delete", {})
+      assert.equal("a b c", err.message)
+      assert.is_true(err.field == nil or err.field == "metadata.x ")
+    end
+    local _, err = new({ before_delete = function() return false, ("\195\164"):rep(5000) end })
+      :decide("before_delete", {})
+    assert.equal(2001, #err.message)
+    _, err = new({ before_delete = function() return false, "x" .. ("\195\164"):rep(5000) end })
+      :decide("before_delete", {})
+    assert.equal("x" .. ("\195\164"):rep(999) .. "...", err.message)
+  end)
+
+  it("takes a refusal for a mistake in the policy that says what none can, and names the field", function()
+    for field, values in pairs {
+      status = { 200, 302, 600, 404.5, "404", 0 / 0 }, code = { "internal", "no spaces", "", 7, ("x"):rep(65), "a\nb" },
+      message = { 7, {}, false }, retry_after = { "9", -1, math.huge, 0 / 0 }, retryable = { "no", 1 },
+      nonsense = { 1 }, detail = { {} }, problems = { "x" }, refused = { false }, hook = { "x" },
+    } do
+      for _, value in ipairs(values) do
+        logged = {}
+        local ok, err = new({ name = "mine", before_delete = function() return false, { [field] = value } end })
+          :decide("before_delete", {})
+        assert.is_nil(ok)
+        assert.same({ "internal", "before_delete" }, { err.code, err.hook })
+        assert.is_nil(err.refused)
+        assert.same({ "before_delete", "mine", field },
+          { logged[1].fields.hook, logged[1].fields.policy, logged[1].fields.field })
+      end
+    end
+  end)
+
   it("lets nothing be rewritten but what the contract lists, of the right kind", function()
     for field, value in pairs { actor = {}, size = 1, upload_id = "upl_x", key = "../x", part_size = 0,
       upload_seconds = "7d", content_type = "a\nb", provider = "", nonsense = 1 } do

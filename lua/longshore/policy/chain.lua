@@ -5,11 +5,11 @@
 --
 -- * nothing or `true`: allowed;
 -- * a table of rewrites: allowed, with these fields changed for all who come after;
--- * `false` or `nil` with a reason (text, or a table with `code`, `message` and
---   perhaps `status`, `field`, `retry_after`): refused; nobody after is asked.
+-- * `false` or `nil` with a reason (text, or a table of what `contract.refusal` lists: `code`, `message`,
+--   `status` and more): refused; nobody after is asked.
 --
--- A rewrite that the contract does not list, or of the wrong kind, and a hook
--- that raises, refuse the request with an `internal` error that names hook and
+-- A rewrite that the contract does not list, or of the wrong kind, a reason of which that is
+-- true, and a hook that raises, refuse the request with an `internal` error that names hook and
 -- field; the reason goes to the log, not to the client.
 --
 -- Room: policy, no I/O.
@@ -18,6 +18,8 @@ local contract = require "longshore.policy.contract"
 local errors = require "longshore.errors"
 
 local _M = {}
+
+local MAX_WORDS = 2000
 
 local methods = {}
 local mt = { __index = methods, __name = "longshore.policy" }
@@ -38,16 +40,26 @@ local function broken(self, hook, name, reason, field)
   return errors.fail("internal", ("the upload policy failed in %s"):format(hook), { hook = hook })
 end
 
-local function refusal(hook, reason)
-  if type(reason) == "table" then
-    local fields = {}
-    for k, v in pairs(reason) do fields[k] = v end
-    fields.hook = hook
-    return errors.fail(tostring(reason.code or "forbidden"),
-      tostring(reason.message or "the policy does not allow this"), fields)
+-- Words for a client, which may have names that it gave itself in them: no control characters, and an end.
+local function presentable(text)
+  if #text > MAX_WORDS then text = text:sub(1, MAX_WORDS):gsub("[\192-\255][\128-\191]*$", "") .. "..." end
+  return (text:gsub("%c", " "))
+end
+
+-- What a hook refused, as an error: `refused` says that status and message are the policy's own words.
+local function refusal(self, hook, name, reason)
+  local fields = { hook = hook, refused = true }
+  if type(reason) ~= "table" then reason = { message = type(reason) == "string" and reason or nil } end
+  for field, value in pairs(reason) do
+    local check = contract.refusal[field]
+    if not check then
+      return broken(self, hook, name, ("a refusal has no %s"):format(tostring(field)), tostring(field))
+    end
+    local ok, expected = check(value)
+    if not ok then return broken(self, hook, name, ("%s: %s expected"):format(field, expected), field) end
+    fields[field] = type(value) == "string" and presentable(value) or value
   end
-  return errors.fail("forbidden", type(reason) == "string" and reason or "the policy does not allow this",
-    { hook = hook })
+  return errors.fail(fields.code or "forbidden", fields.message or "the policy does not allow this", fields)
 end
 
 local function apply(self, hook, policy, context, rewrites, rewritten)
@@ -119,7 +131,7 @@ function methods:decide(hook, context)
       if not ok then
         ok, err = broken(self, hook, policy.name, tostring(answer))
       elseif answer == false or (answer == nil and reason ~= nil) then
-        ok, err = refusal(hook, reason)
+        ok, err = refusal(self, hook, policy.name, reason)
       elseif type(answer) == "table" then
         ok, err = apply(self, hook, policy, decision, answer, rewritten)
       elseif answer ~= nil and answer ~= true then

@@ -140,6 +140,25 @@ local function tags(v)
   return true
 end
 
+local function yes_or_no(v) return type(v) == "boolean", "true or false" end
+
+local function words(v) return type(v) == "string", "text" end
+
+local function number_from(low)
+  return function(v) return type(v) == "number" and v >= low and v < math.huge, ("a number from %d"):format(low) end
+end
+
+local function word(v)
+  return type(v) == "string" and #v <= 64 and v:find("^%a[%w_%-%.]*$") ~= nil and v ~= "internal",
+    "a word other than internal"
+end
+
+--- What the reason of a refusal may say. `code`: one of longshore.errors, which each service has a status and a
+-- word for, or one's own (403, if there is no `status`); `status` and `message` are the client's answer;
+-- `retryable`: nothing is decided yet; `retry_after`: seconds.
+_M.refusal = { code = word, message = words, status = whole(400, 599), field = words, reason = words,
+  right = words, limit = number_from(0), retryable = yes_or_no, retry_after = number_from(0) }
+
 local quota = record({ scope = one_of("user", "organization"), bytes = whole(0, 9007199254740991),
   files = whole(0, 9007199254740991), running = whole(0, 9007199254740991) }, { "scope" })
 

@@ -22,20 +22,21 @@ local hidden = {
   store = "the object store refused or failed",
 }
 
---- The status of an answer to an error. An error of the code `unsupported`
--- says itself which it is (405, 415, 501); the status that an error of the
+--- The status of an answer to an error. What a policy refused says it itself, and so does an
+-- error of the code `unsupported` (405, 415, 501); the status that an error of the
 -- object store carries is not ours.
 -- @tparam table err
 -- @treturn number
 function _M.of(err)
-  if err.code == "unsupported" and err.status then return err.status end
-  return statuses[err.code] or 500
+  if (err.refused or err.code == "unsupported") and err.status then return err.status end
+  return statuses[err.code] or (err.refused and 403 or 500)
 end
 
 --- The text of an error for the client.
 -- @tparam table err
 -- @treturn string
 function _M.message(err)
+  if err.refused then return err.message end
   return hidden[err.code] or (statuses[err.code] and err.message) or hidden.internal
 end
 

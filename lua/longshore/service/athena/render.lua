@@ -148,8 +148,8 @@ local STATUS = {
 -- @tparam[opt] table ids `request`
 -- @treturn table response
 function _M.error(err, ids)
-  local status = STATUS[err.code] or 500
-  if err.code == "unsupported" and err.status then status = err.status end
+  local status = STATUS[err.code] or (err.refused and 403 or 500)
+  if (err.refused or err.code == "unsupported") and err.status then status = err.status end
   if err.code == "too_large" and err.reason == "body" then status = 413 end
   local message = status_room.message(err)
   return response.json(status, {

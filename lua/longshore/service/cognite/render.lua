@@ -61,6 +61,7 @@ end
 -- @tparam table err
 -- @treturn number
 function _M.status(err)
+  if err.refused and err.status then return err.status end
   if err.code == "not_found" and err.missing or err.code == "state" then return 400 end
   if err.code == "quota" then return 400 end
   if err.code == "too_large" and err.reason ~= "body" then return 400 end

@@ -72,15 +72,16 @@ local function validation(err, as_list)
   return as_list and objects or table.concat(lines, "; ")
 end
 
---- The status of an error. Only `unsupported` says it itself (405, 415): the
+--- The status of an error. Only `unsupported` says it itself (405, 415), and what a policy refused: the
 -- status that an error of the object store carries is not ours.
 -- @tparam table err
 -- @treturn number
 function _M.status(err)
+  if err.refused and err.status then return err.status end
   if err.code == "unsupported" and TITLES[err.status] then return err.status end
   if err.code == "too_large" and err.reason == "body" then return 413 end
   if err.code == "quota" and err.reason == "datasets" then return 422 end
-  return STATUS[err.code] or 500
+  return STATUS[err.code] or (err.refused and 403 or 500)
 end
 
 --- Renders an error.
@@ -95,11 +96,11 @@ function _M.render(err, options)
     if err.problems or (err.code == "invalid" and err.reason and status == 422) then
       detail = validation(err, options and options.validation == "list")
     else
-      detail = not err.public and HIDDEN[status] or err.message
+      detail = not (err.public or err.refused) and HIDDEN[status] or err.message
     end
   end
   return response.json(status, {
-    type = "about:blank", title = TITLES[status], status = status, detail = detail,
+    type = "about:blank", title = TITLES[status] or "Refused", status = status, detail = detail,
   }, { ["content-type"] = "application/problem+json" })
 end
 

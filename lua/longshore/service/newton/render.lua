@@ -126,7 +126,7 @@ local function code_of(err)
   if err.code == "unsupported" and err.status == 405 then return "method_not_allowed" end
   if err.code == "unsupported" and err.status == 415 then return "unsupported_media_type" end
   if err.code == "too_large" and err.reason == "body" then return "request_too_large" end
-  return codes[err.code] or "invalid_parameter"
+  return codes[err.code] or (err.refused and err.code) or "invalid_parameter"
 end
 
 local function problem_code(problem)
