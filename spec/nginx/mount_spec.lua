@@ -47,7 +47,8 @@ describe("the broker mounted in a stock nginx", function()
     folder = support.tmpdir()
     assert(os.execute("mkdir -p " .. folder .. "/data/spool"))
     config_path = support.write_file(folder .. "/longshore.lua", ([[return {
-      data = "data", diskstore = { enabled = false }, broker = { threads = 2, public_url = "http://up.example/uploads",
+      data = "data", diskstore = { enabled = false }, cors = { origins = { "https://app.example" } },
+      broker = { threads = 2, public_url = "http://up.example/uploads",
         rate = { requests = 40, seconds = 60 }, janitor_seconds = 0 },
       log = { access = %q, format = "json", audit = %q },
       buckets = { default = { profile = "diskstore", bucket = "longshore", region = "us-east-1", endpoint = %q,
@@ -107,6 +108,22 @@ describe("the broker mounted in a stock nginx", function()
     longshore(("put --service cognite --token %s %s %s/uploads/api/v1/projects/default"):format(key, quote(file),
       server.url))
     assert.truthy(longshore(("status --token %s %s/uploads"):format(key, server.url)):find("below.csv", 1, true))
+  end)
+
+  it("answers what nginx itself refuses in the services' shapes, for a browser too", function()
+    local server = nginx.start(blocks "--prefix /uploads")
+    for path, shape in pairs {
+      ["/v0.5/files/uploads/initiate"] = '^{"errors":%[{',
+      ["/api/v1/projects/default/files/list"] = '^{"error":{',
+      ["/api/jobs/x"] = '"title":"Payload Too Large"',
+    } do
+      local answer = http.request { method = "POST", url = server.url .. "/uploads" .. path,
+        body = ("x"):rep(9 * 2 ^ 20), headers = { Origin = "https://app.example" } }
+      assert.equal(413, answer.status, path)
+      assert.truthy(answer.body:find(shape), answer.body)
+      assert.equal("https://app.example", answer.headers["access-control-allow-origin"])
+      assert.truthy(answer.headers["x-request-id"])
+    end
   end)
 
   it("takes the host's own authentication, as data", function()

@@ -170,7 +170,7 @@ end
 -- @tparam table config of longshore.config
 -- @tparam[opt] table options `prefix` ("/uploads"; nothing: the whole server), `services` (names), `actor` (Lua
 -- text that makes one), `logs` (lines for each location that handles requests), `monitoring` (false: without health and
--- metrics)
+-- metrics), `refusals` (false: nginx's own refusals are the server's matter)
 -- @treturn table list of lines
 function _M.locations(config, options)
   options = options or {}
@@ -178,10 +178,18 @@ function _M.locations(config, options)
   local lines, broker = {}, config.broker
   local handle = ("content_by_lua_block { require(\"longshore.nginx\").handle%s }"):format(
     mount_text(mount, options.actor))
+  local refused = ("%s/.longshore-refused"):format(mount.prefix)
   local function add_handler(head, inside)
+    if options.refusals ~= false then
+      inside[#inside + 1] = ("error_page 400 403 411 413 429 500 503 %s;"):format(refused)
+    end
     for _, line in ipairs(options.logs or {}) do inside[#inside + 1] = line end
     inside[#inside + 1] = handle
     add_location(lines, head, inside)
+  end
+  if options.refusals ~= false then
+    add_location(lines, "location = " .. refused, { "internal;",
+      ("content_by_lua_block { require(\"longshore.nginx\").refused(nil, %q) }"):format(mount.prefix) })
   end
   if options.monitoring ~= false then
     for _, name in ipairs { "healthz", "readyz" } do

@@ -18,7 +18,7 @@ local _M = {}
 -- @treturn string
 function _M.render(config, host)
   local server = {
-    "error_page 400 403 404 405 408 411 412 413 414 415 416 417 500 501 502 503 504 505 /.longshore-refused;",
+    "error_page 400 403 404 405 411 412 413 414 415 416 417 429 500 501 502 503 504 505 /.longshore-refused;",
     -- These two arrive as 400.
     "error_page 494 /.longshore-refused-494;",
     "error_page 497 /.longshore-refused-497;",
@@ -29,7 +29,7 @@ function _M.render(config, host)
     server[#server + 1] = ("  content_by_lua_block { require(\"longshore.nginx\").refused(%s) }"):format(status)
     server[#server + 1] = "}"
   end
-  for _, line in ipairs(blocks.locations(config)) do server[#server + 1] = line end
+  for _, line in ipairs(blocks.locations(config, { refusals = false })) do server[#server + 1] = line end
   local http = { blocks.init_line(host.config), blocks.init_worker_line() }
   for _, line in ipairs(blocks.dictionary_lines()) do http[#http + 1] = line end
   for _, line in ipairs(blocks.log_lines()) do http[#http + 1] = line end

@@ -297,9 +297,9 @@ end
 local refusals = {
   [400] = { "invalid", "the request is malformed", { reason = "format" } },
   [403] = { "forbidden", "this address may not look here" },
-  [408] = { "unsupported", "the request took too long to arrive", { status = 408 } },
   [413] = { "too_large", "the body is larger than is allowed here", { reason = "body" } },
   [414] = { "unsupported", "the path or the query is too long", { status = 414 } },
+  [429] = { "rate_limited", "too many requests" },
   [494] = { "invalid", "the headers are too large", { reason = "length" } },
   [497] = { "invalid", "this port speaks https only", { reason = "format" } },
   [501] = { "unsupported", "this transfer encoding is not supported", { status = 501 } },
@@ -308,7 +308,8 @@ local refusals = {
 --- Gives nginx's own refusals the shape of the service; the handler of the
 -- location that `error_page` names.
 -- @tparam[opt] number status where nginx says another one
-function _M.refused(status)
+-- @tparam[opt] string prefix as of `handle`
+function _M.refused(status, prefix)
   local row = refusals[status or ngx.status]
   if not row then
     row = ngx.status >= 500 and { "internal", "nginx failed" }
@@ -316,7 +317,7 @@ function _M.refused(status)
   end
   local err = errors.new(row[1], row[2], row[3])
   local request = {
-    path = (ngx.var.request_uri or "/"):match("^[^?]*"), id = requests.new_id("req_"),
+    path = (ngx.var.request_uri or "/"):match("^[^?]*"):sub(#(prefix or "") + 1), id = requests.new_id("req_"),
     headers = { origin = ngx.var.http_origin },
   }
   local response = refuse(request, err)
