@@ -219,7 +219,8 @@ describe("longshore serve", function()
     assert.equal(1, code)
     assert.truthy(text:find("diskstore.listen: another program", 1, true), text)
     squatter:close()
-    code, text = run { "--data", data, "--listen", "192.0.2.1:" .. port }
+    code, text = run { "--data", data, "--listen", "192.0.2.1:" .. port,
+      "--store-listen", "127.0.0.1:" .. support.free_port() }
     assert.equal(1, code)
     assert.truthy(text:find("not an address of this machine", 1, true), text)
   end)
@@ -227,7 +228,8 @@ describe("longshore serve", function()
   it("names mistakes in the configuration and on the command line", function()
     local dir = support.tmpdir()
     local function with(config)
-      return run { "--data", dir .. "/d", "--config", support.write_file(dir .. "/c.lua", config) }
+      return run { "--data", dir .. "/d", "--config", support.write_file(dir .. "/c.lua", config),
+        "--listen", "127.0.0.1:" .. support.free_port(), "--store-listen", "127.0.0.1:" .. support.free_port() }
     end
     for config, words in pairs {
       ["return { broker = { lisen = 'x' } }"] = "broker.lisen: is not a known key; did you mean broker.listen?",
