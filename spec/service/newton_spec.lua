@@ -1,9 +1,8 @@
 -- The newton service in a plain script: real broker, store in memory, no nginx.
-local config = require "longshore.config"
 local core = require "longshore.core"
 local errors = require "longshore.errors"
 local json = require "longshore.json"
-local service = require "longshore.service"
+local services = require "spec.support.service"
 local support = require "spec.support"
 local worlds = require "spec.support.broker"
 
@@ -14,20 +13,13 @@ describe("the newton service, in a plain script", function()
 
   local function actor_of(token)
     local user, organization = token:match("^(%w+)%-(%w+)")
-    if not user then return errors.fail("unauthenticated", "the token is not valid") end
-    local rights = {}
-    for right in (token:match("%-%w+%-(.*)$") or "read,upload,delete"):gmatch("%a+") do rights[right] = true end
-    return { user = user, organization = organization, tenant = "default", rights = rights, via = "token" }
+    return services.actor(user, organization, "default", token:match("%-%w+%-(.*)$"))
   end
 
   local function start(newton, options)
     world = worlds.new(options)
     tokens = { verify = function(_, token) return actor_of(token) end }
-    local settings = assert(config.check({ data = support.tmpdir(), services = { newton = newton or {} },
-      cors = { origins = { "https://app.example" } } }))
-    app = assert(service.new(settings, { broker = world.broker, tokens = tokens,
-      log = function(level, message, fields) world.logged[#world.logged + 1] = { level = level, message = message,
-        fields = fields } end }))
+    app = services.app(world, { newton = newton or {} }, actor_of, { tokens = tokens })
   end
 
   before_each(function() start() end)
@@ -36,17 +28,9 @@ describe("the newton service, in a plain script", function()
   local function send(method, path, value, more)
     more = more or {}
     local headers = { authorization = "Bearer " .. (more.token or "ann-acme") }
-    local body = value
-    if type(value) == "table" then
-      body = json.encode(value)
-      headers["content-type"] = "application/json"
-    end
-    for name, text in pairs(more.headers or {}) do headers[name] = text or nil end
     if more.token == false then headers.authorization = nil end
-    local response = app:handle { method = method, target = (more.prefix or PREFIX) .. path, headers = headers,
-      body = body }
-    if response.body and response.body:find("^[%[{]") then response.json = assert(json.decode(response.body)) end
-    return response
+    return services.send(app, { method = method, target = (more.prefix or PREFIX) .. path, headers = headers }, value,
+      more.headers)
   end
 
   -- An error in the service's shape, and nothing else.

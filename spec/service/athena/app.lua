@@ -2,14 +2,10 @@
 -- in memory, for specs. Tokens are their own description: "ann-acme-north", with rights as
 -- "ann-acme-north-read+upload"; clients north and south, each with a catalog of its own.
 local areas = require "longshore.config.areas"
-local config = require "longshore.config"
-local errors = require "longshore.errors"
 local fake = require "spec.support.fake_provider"
-local json = require "longshore.json"
 local rules = require "longshore.service.athena.rules"
-local service = require "longshore.service"
+local services = require "spec.support.service"
 local support = require "spec.support"
-local validate = require "longshore.http.validate"
 local worlds = require "spec.support.broker"
 
 local _M = {}
@@ -22,10 +18,7 @@ _M.KEY = ("0123456789abcdef"):rep(4)
 
 local function actor_of(token)
   local user, organization, tenant, rest = token:match("^(%w+)%-(%w+)%-(%w+)(.*)$")
-  if not user then return errors.fail("unauthenticated", "the token is not valid") end
-  local rights = {}
-  for right in (rest ~= "" and rest or "read,upload,delete"):gmatch("%a+") do rights[right] = true end
-  return { user = user, organization = organization, tenant = tenant, rights = rights, via = "token" }
+  return services.actor(user, organization, tenant, rest ~= "" and rest or nil)
 end
 
 --- Makes one. `settings`: of services.athena; `parts`: of the application.
@@ -37,11 +30,8 @@ function _M.new(settings, parts)
   local given = { clients = { north = { bucket = "default" }, south = { bucket = "default" } },
     default_client = "north", keys = { { id = "k1", key = _M.KEY } } }
   for k, v in pairs(settings or {}) do given[k] = v end
-  self.config = assert(config.check({ data = support.tmpdir(), services = { athena = given },
-    cors = { origins = { "https://app.example" } } }))
-  self.config.services.athena.clients.south.store.synchronous = "OFF"
   self.made = {} -- the stores of catalogs that administrators made, by bucket
-  local more = { broker = self.world.broker, tokens = { verify = function(_, token) return actor_of(token) end },
+  local more = {
     make_provider = function(options)
       local outer = self.made[options.bucket] or fake.new { clock = self.world.clock, name = options.bucket }
       self.made[options.bucket] = outer
@@ -50,11 +40,11 @@ function _M.new(settings, parts)
       rawset(provider, "bucket", options.bucket)
       return provider
     end,
-    log = function(level, message, fields)
-      self.world.logged[#self.world.logged + 1] = { level = level, message = message, fields = fields }
-    end }
+  }
   for k, v in pairs(parts or {}) do more[k] = v end
-  self.app = assert(service.new(self.config, more))
+  self.app, self.config = services.app(self.world, { athena = given }, actor_of, more, function(settled)
+    settled.services.athena.clients.south.store.synchronous = "OFF"
+  end)
   support.defer(function() self.app:close() end)
   return self
 end
@@ -66,46 +56,26 @@ function methods:send(method, path, value, more)
   local headers = { ["x-athena-client"] = more.client or (token and token:match("^%w+%-%w+%-(%w+)")) or "north" }
   if more.client == false then headers["x-athena-client"] = nil end
   if token then headers["x-athena-auth-session-token"] = token end
-  local body = value
-  if type(value) == "table" then
-    body = json.encode(value)
-    headers["content-type"] = "application/json"
-  end
-  for name, text in pairs(more.headers or {}) do headers[name] = text or nil end
-  local response = self.app:handle { method = method, target = "/storage/" .. path, headers = headers, body = body,
-    remote_addr = more.remote or "192.0.2.7" }
-  if response.body and response.body:find("^[%[{]") then response.json = assert(json.decode(response.body)) end
-  return response
+  return services.send(self.app, { method = method, target = "/storage/" .. path, headers = headers,
+    remote_addr = more.remote or "192.0.2.7" }, value, more.headers)
 end
 
 --- Asserts an error of the documented shape; returns its message.
 function _M.refused(response, status, pattern)
-  assert(response.status == status, ("%d expected, got %d: %s"):format(status, response.status, response.body))
+  services.status(response, status)
   local body = response.json
   assert(body and body.status == "error" and type(body.message) == "string" and type(body.error) == "string"
     and type(body.code) == "string", response.body)
-  if pattern then assert(body.message:find(pattern), ("%q is not in %q"):format(pattern, body.message)) end
+  services.says(body.message, pattern)
   return body.message
 end
 
-local function strict(rule)
-  local copy = {}
-  for k, v in pairs(rule) do copy[k] = v end
-  if rule.type == "object" then
-    copy.unknown, copy.fields = "refuse", {}
-    for name, field in pairs(rule.fields) do copy.fields[name] = strict(field) end
-  elseif rule.type == "array" then
-    copy.items = strict(rule.items)
-  end
-  return copy
-end
+local shape = services.shapes(rules.answers)
 
 --- Asserts that an answer has the published shape; returns its data.
 function _M.shape(response, status, name)
-  assert(response.status == status, ("%d expected, got %d: %s"):format(status, response.status, response.body))
-  local ok, err = validate.check(strict(rules.answers[name]), response.json)
-  assert(ok, name .. ": " .. tostring(err))
-  return response.json.data or response.json
+  local value = shape(response, status, name)
+  return value.data or value
 end
 
 --- An upload request.

@@ -2,13 +2,9 @@
 -- store in memory, for specs. Tokens are their own description: "ann-acme" or
 -- "ann-acme-read+upload"; `world`, `send`, `refused`, `shape` and the steps of an
 -- upload are shared.
-local config = require "longshore.config"
-local errors = require "longshore.errors"
 local json = require "longshore.json"
 local rules = require "longshore.service.geolens.rules"
-local service = require "longshore.service"
-local support = require "spec.support"
-local validate = require "longshore.http.validate"
+local services = require "spec.support.service"
 local worlds = require "spec.support.broker"
 
 local _M = {}
@@ -18,10 +14,7 @@ local mt = { __index = methods }
 
 local function actor_of(token)
   local user, organization = token:match("^(%w+)%-(%w+)")
-  if not user then return errors.fail("unauthenticated", "the token is not valid") end
-  local rights = {}
-  for right in (token:match("%-%w+%-(.*)$") or "read,upload,delete"):gmatch("%a+") do rights[right] = true end
-  return { user = user, organization = organization, tenant = "default", rights = rights, via = "token" }
+  return services.actor(user, organization, "default", token:match("%-%w+%-(.*)$"))
 end
 
 --- Makes one. `settings`: of services.geolens.
@@ -30,14 +23,9 @@ function _M.new(settings)
   self.world = worlds.new { profile = { max_put = 1e9, max_part = 1e9, max_object = 1e9, min_part = 1 } }
   local given = { threshold = 100, max_size = 1000 }
   for k, v in pairs(settings or {}) do given[k] = v end
-  self.config = assert(config.check({ data = support.tmpdir(), services = { geolens = given },
-    cors = { origins = { "https://app.example" } } }))
-  if not (settings and settings.part_size) then self.config.services.geolens.part_size = 40 end
-  self.app = assert(service.new(self.config, { broker = self.world.broker,
-    tokens = { verify = function(_, token) return actor_of(token) end },
-    log = function(level, message, fields)
-      self.world.logged[#self.world.logged + 1] = { level = level, message = message, fields = fields }
-    end }))
+  self.app, self.config = services.app(self.world, { geolens = given }, actor_of, nil, function(settled)
+    if not (settings and settings.part_size) then settled.services.geolens.part_size = 40 end
+  end)
   return self
 end
 
@@ -47,51 +35,23 @@ function methods:send(method, path, value, more)
   more = more or {}
   local headers = {}
   if more.token ~= false then headers.authorization = "Bearer " .. (more.token or "ann-acme") end
-  local body = value
-  if type(value) == "table" then
-    body = json.encode(value)
-    headers["content-type"] = "application/json"
-  end
-  for name, text in pairs(more.headers or {}) do headers[name] = text or nil end
-  local response = self.app:handle { method = method, target = (more.prefix or "/api/") .. path, headers = headers,
-    body = body }
-  if response.body and response.body:find("^[%[{]") then response.json = assert(json.decode(response.body)) end
-  return response
+  return services.send(self.app, { method = method, target = (more.prefix or "/api/") .. path, headers = headers },
+    value, more.headers)
 end
 
 --- Asserts a problem of this status; returns its detail.
 function _M.refused(response, status, pattern)
-  assert(response.status == status, ("%d expected, got %d: %s"):format(status, response.status, response.body))
+  services.status(response, status)
   assert(response.headers["content-type"] == "application/problem+json", response.headers["content-type"])
   local problem = response.json
   assert(problem and problem.type == "about:blank" and problem.status == status, response.body)
   assert(type(problem.title) == "string" and problem.title ~= "" and problem.detail ~= nil, response.body)
-  if pattern then
-    local text = type(problem.detail) == "string" and problem.detail or json.encode(problem.detail)
-    assert(text:find(pattern), ("%q is not in %q"):format(pattern, text))
-  end
+  services.says(type(problem.detail) == "string" and problem.detail or json.encode(problem.detail), pattern)
   return problem.detail
 end
 
-local function strict(rule)
-  local copy = {}
-  for k, v in pairs(rule) do copy[k] = v end
-  if rule.type == "object" then
-    copy.unknown, copy.fields = "refuse", {}
-    for name, field in pairs(rule.fields) do copy.fields[name] = strict(field) end
-  elseif rule.type == "array" then
-    copy.items = strict(rule.items)
-  end
-  return copy
-end
-
---- Asserts that an answer has the published shape, nothing missing or added.
-function _M.shape(response, status, name)
-  assert(response.status == status, ("%d expected, got %d: %s"):format(status, response.status, response.body))
-  local ok, err = validate.check(strict(rules.answers[name]), response.json)
-  assert(ok, name .. ": " .. tostring(err))
-  return response.json
-end
+--- Asserts that an answer has the published shape, nothing missing or added; returns its value.
+_M.shape = services.shapes(rules.answers)
 
 --- A dataset of ann's, made through the API.
 function methods:new_dataset(body, commit, more)
