@@ -87,6 +87,11 @@ describe("longshore.json", function()
       assert.equal("[1]", json.encode({ 1 }))
     end)
 
+    it("have null where a field has no value", function()
+      assert.equal('[null,false,"",0]', json.encode { json.optional(nil), json.optional(false), json.optional "",
+        json.optional(0) })
+    end)
+
     it("have null as lua-cjson's null, also at the top", function()
       assert.equal(cjson.null, json.null)
       assert.equal(json.null, json.decode("null"))

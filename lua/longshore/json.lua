@@ -59,4 +59,12 @@ function _M.is_array(t)
   return type(t) == "table" and getmetatable(t) == marks.array
 end
 
+--- A value as a field that is always there: null where there is none.
+-- @param[opt] value
+-- @return value, or `json.null`
+function _M.optional(value)
+  if value == nil then return _M.null end
+  return value
+end
+
 return _M

@@ -1,6 +1,7 @@
 local request = require "longshore.http.request"
 local auth = require "longshore.http.auth"
 local cors = require "longshore.http.cors"
+local json = require "longshore.json"
 local response = require "longshore.http.response"
 
 describe("a request", function()
@@ -112,6 +113,8 @@ end)
 describe("a response", function()
   it("writes times as RFC 3339", function()
     assert.equal("2026-01-02T03:04:05Z", response.rfc3339(1767323045.9))
+    assert.equal("2026-01-02T03:04:05Z", response.moment(1767323045.9))
+    assert.equal(json.null, response.moment(nil))
   end)
 
   it("sends on without letting anybody keep it", function()

@@ -49,4 +49,11 @@ function _M.rfc3339(seconds)
   return os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(seconds))
 end
 
+--- A time of an answer, null where there is none.
+-- @tparam[opt] number seconds since 1970
+-- @return string, or json.null
+function _M.moment(seconds)
+  return seconds and _M.rfc3339(seconds) or json.null
+end
+
 return _M

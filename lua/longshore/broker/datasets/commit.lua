@@ -12,7 +12,6 @@
 --
 -- Room: broker.
 -- @module longshore.broker.datasets.commit
-local access = require "longshore.broker.datasets.access"
 local complete = require "longshore.broker.datasets.complete"
 local errors = require "longshore.errors"
 local json = require "longshore.json"
@@ -207,19 +206,9 @@ end
 -- @treturn table|nil job as it is after what could be done at once
 -- @treturn table|nil err
 function _M.run(self, actor, request, limits)
-  local ok, err = access.authorize(self, actor, "commit", "upload")
-  if not ok then return nil, err end
-  local dataset
-  if request.dataset_id then
-    dataset, err = access.writable(self, actor, request.dataset_id)
-    if not dataset then return nil, err end
-    ok, err = start.takes_files(dataset)
-    if not ok then return nil, err end
-  end
-  local job
-  job, err = access.own_job(self, actor, request.job_id, dataset and "reupload" or "ingest", request.dataset_id)
-  if not job then return nil, err end
-  ok, err = committable(job)
+  local job, dataset = start.next_step(self, actor, "commit", request)
+  if not job then return nil, dataset end
+  local ok, err = committable(job)
   if not ok then return nil, err end
   local options = { quota_bytes = limits.quota_bytes, quota_datasets = limits.quota_datasets,
     dataset_id = not dataset and uuid.new() or nil }

@@ -268,19 +268,9 @@ end
 -- @treturn table|nil job
 -- @treturn table|nil err
 function _M.run(self, actor, request, limits)
-  local ok, err = access.authorize(self, actor, "complete", "upload")
-  if not ok then return nil, err end
-  local dataset
-  if request.dataset_id then
-    dataset, err = access.writable(self, actor, request.dataset_id)
-    if not dataset then return nil, err end
-    ok, err = start.takes_files(dataset)
-    if not ok then return nil, err end
-  end
-  local job
-  job, err = access.own_job(self, actor, request.job_id, dataset and "reupload" or "ingest", request.dataset_id)
-  if not job then return nil, err end
-  ok, err = completable(job)
+  local job, dataset = start.next_step(self, actor, "complete", request)
+  if not job then return nil, dataset end
+  local ok, err = completable(job)
   if not ok then return nil, err end
   ok, err = self.policy:decide("before_complete", { actor = actor, upload = views.job(job),
     parts = request.parts, size = job.size })
@@ -292,7 +282,7 @@ function _M.run(self, actor, request, limits)
     ok, err = assemble_alone(self, provider, job, request.parts)
     if not ok then return nil, err end
   end
-  ok, err = finalize(self, provider, job, limits, dataset, actor)
+  ok, err = finalize(self, provider, job, limits, dataset or nil, actor)
   if not ok then return nil, err end
   return self.store:job(job.id)
 end

@@ -77,6 +77,14 @@ local function wanted_layer(found, name)
     found.layer_name), { reason = "layer" })
 end
 
+local function previewable(dataset)
+  if dataset.record_type == "raster_dataset" then
+    return errors.fail("state", "Raster datasets have no schema to preview. Commit the replacement directly.",
+      { reason = "raster" })
+  end
+  return true
+end
+
 --- Looks into a job's content.
 -- @tparam table actor
 -- @tparam table request `{job_id, dataset_id|nil, layer_name|nil}`
@@ -84,31 +92,16 @@ end
 --   for a replacement, `difference` and `previous_layer`
 -- @treturn table|nil err
 function _M.preview_job(self, actor, request)
-  local ok, err = access.authorize(self, actor, "preview", "upload")
-  if not ok then return nil, err end
-  local dataset
-  if request.dataset_id then
-    dataset, err = access.writable(self, actor, request.dataset_id)
-    if not dataset then return nil, err end
-    ok, err = start.takes_files(dataset)
-    if not ok then return nil, err end
-    if dataset.record_type == "raster_dataset" then
-      return errors.fail("state", "Raster datasets have no schema to preview. Commit the replacement directly.",
-        { reason = "raster" })
-    end
-  end
-  local job
-  job, err = access.own_job(self, actor, request.job_id, dataset and "reupload" or "ingest", request.dataset_id)
-  if not job then return nil, err end
+  local job, dataset = start.next_step(self, actor, "preview", request, previewable)
+  if not job then return nil, dataset end
   if job.status ~= "pending" then return errors.fail("state", "Job already processed", { reason = "processed" }) end
   if not job.key then
     return errors.fail("state", "Job has no file yet: the upload must be completed before a preview",
       { reason = "unbound" })
   end
-  local provider
-  provider, err = self:provider(job.provider)
+  local provider, err = self:provider(job.provider)
   if not provider then return nil, err end
-  local found
+  local ok, found
   found, err = preview.look(job.filename, complete.reader(provider, job.key), job.size)
   if not found then return start.storage_failure(err) end
   if found.problem then

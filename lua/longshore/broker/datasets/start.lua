@@ -130,13 +130,31 @@ function _M.admit(self, actor, request, limits)
   return dataset
 end
 
---- A VRT dataset, or one that a later change made one, takes no job's next step.
--- @tparam table dataset
--- @treturn true|nil
--- @treturn table|nil err
-function _M.takes_files(dataset)
-  if dataset.record_type == "vrt_dataset" then return compatible(dataset, "") end
-  return true
+--- What a job's next step is about: the actor's own job and the dataset that it replaces.
+-- @tparam table self broker
+-- @tparam table actor
+-- @tparam string operation that the policy is asked about
+-- @tparam table request `{job_id, dataset_id|nil}`
+-- @tparam[opt] function refuse of the dataset: answers true, or nil and why it takes no such step
+-- @treturn table|nil job
+-- @treturn table|boolean dataset, or false when the job makes a new one; or err
+function _M.next_step(self, actor, operation, request, refuse)
+  local ok, err = access.authorize(self, actor, operation, "upload")
+  if not ok then return nil, err end
+  local dataset, job = false
+  if request.dataset_id then
+    dataset, err = access.writable(self, actor, request.dataset_id)
+    if not dataset then return nil, err end
+    -- (One that a later change made a VRT takes no files.)
+    if dataset.record_type == "vrt_dataset" then return compatible(dataset, "") end
+    if refuse then
+      ok, err = refuse(dataset)
+      if not ok then return nil, err end
+    end
+  end
+  job, err = access.own_job(self, actor, request.job_id, dataset and "reupload" or "ingest", request.dataset_id)
+  if not job then return nil, err end
+  return job, dataset
 end
 
 -- The file's name as the last segment of a key: plain characters, its extension kept.

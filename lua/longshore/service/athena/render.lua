@@ -11,15 +11,7 @@ local status_room = require "longshore.service.status"
 local _M = {}
 
 local null = json.null
-
-local function optional(value)
-  if value == nil then return null end
-  return value
-end
-
-local function moment(seconds)
-  return seconds and response.rfc3339(seconds) or null
-end
+local moment, optional = response.moment, json.optional
 
 local function stripped(value)
   if type(value) ~= "table" then return value end

@@ -8,15 +8,7 @@ local response = require "longshore.http.response"
 local _M = {}
 
 local null = json.null
-
-local function optional(value)
-  if value == nil then return null end
-  return value
-end
-
-local function moment(seconds)
-  return seconds and response.rfc3339(seconds) or null
-end
+local moment, optional = response.moment, json.optional
 
 --- The answer to a start.
 -- @tparam table job
