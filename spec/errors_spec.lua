@@ -19,6 +19,15 @@ describe("longshore.errors", function()
     assert.equal('invalid: {"key":"ls_a2a2a2a2a2a2a2a2_..."} and ls_files_of_mine', line)
   end)
 
+  it("leaves a URL's path out, wherever it stands", function()
+    local url = "https://h.example:1/services/KEY?q=1"
+    assert.equal("a (https://h.example:1/...) and https://h.example:1/...?x",
+      errors.without_path("a (https://h.example:1/services/KEY) and https://h.example:1/services/KEY?x", url))
+    for _, bare in ipairs { "https://h.example", "https://h.example/", "https://h.example?KEY", "nonsense" } do
+      assert.equal("at " .. bare, errors.without_path("at " .. bare, bare))
+    end
+  end)
+
   it("knows its own, and turns anything else into one", function()
     assert.is_true(errors.is(errors.new("io", "x")))
     assert.is_false(errors.is({ code = "io" }))

@@ -38,6 +38,23 @@ function _M.redact(text)
   return text
 end
 
+--- A text without the path of a URL that stands in it: that of a webhook is often its key.
+-- @tparam string text
+-- @tparam string url whose path is not to be shown
+-- @treturn string
+function _M.without_path(text, url)
+  local host, path = url:match("^(%a+://[^/?#]*)([^?#]*)")
+  if not host or #path < 2 then return text end
+  local words, at = {}, 1
+  while true do
+    local first, last = text:find(host .. path, at, true)
+    if not first then break end
+    words[#words + 1] = text:sub(at, first - 1) .. host .. "/..."
+    at = last + 1
+  end
+  return table.concat(words) .. text:sub(at)
+end
+
 mt.__tostring = function(err)
   local line = ("%s: %s"):format(tostring(err.code), tostring(err.message))
   if err.request_id then

@@ -261,6 +261,16 @@ describe("a hook's host", function()
     assert.equal(count, #fetched)
   end)
 
+  it("says of a failure where it was, and not the path, which may be a key", function()
+    ask("before_initiate", function(host) return host.fetch { url = "https://a.example/api/KEY?KEY" } end,
+      { policy = { fetch = { "https://a.example/api" } } })
+    w.broker.transport = function()
+      return nil, require("longshore.errors").new("network", "no connection: https://a.example/api/KEY")
+    end
+    assert(w:initiate "x")
+    assert.equal("no connection: https://a.example/...", answers[1][2].message)
+  end)
+
   it("logs some lines of some length, and no secrets", function()
     ask("before_initiate", function(host)
       local fields = {}

@@ -159,6 +159,38 @@ describe("the outbox", function()
       assert.is_true(webhook.verify(SECRET, requests[3].headers, requests[3].body, { now = w.clock.now() }))
     end)
 
+    it("show nobody their paths, which are often keys", function()
+      for _, failure in ipairs { { "timeout", true }, { "internal", false } } do
+        local url = "https://hooks.example/services/T0/KEYOFTHEHOOK"
+        world { { name = "a", url = url .. "?token=KEYINQUERY", secret = SECRET } }
+        w.broker.transport = function()
+          local err = require("longshore.errors").new(failure[1], "not finished (" .. url .. "): " .. url)
+          if failure[2] then return nil, err end
+          error(err)
+        end
+        complete()
+        local report = w.broker:janitor()
+        local row = assert(w.store:due_events(w.clock.now() + 1e6, 9))[1]
+        local lines = { row.error, table.concat(report.messages, "\n") }
+        for _, line in ipairs(w.logged) do lines[#lines + 1] = line.message .. " " .. tostring(line.fields.error) end
+        local text = table.concat(lines, "\n")
+        assert.truthy(text:find("hooks.example", 1, true), text)
+        assert.is_nil(text:find("KEY", 1, true), text)
+      end
+    end)
+
+    it("have received what they answered at too great length", function()
+      world()
+      complete()
+      local errors = require "longshore.errors"
+      w.broker.transport = function() return nil, errors.new("too_large", "too long", { answered = 500 }) end
+      assert.equal(0, w.broker:janitor().told)
+      w.broker.transport = function() return nil, errors.new("too_large", "too long", { answered = 200 }) end
+      w.clock.advance(100)
+      assert.equal(1, w.broker:janitor().told)
+      assert.equal(0, pending())
+    end)
+
     it("hear of what they asked for, each by itself", function()
       world { { name = "a", url = "https://a.example/", secret = SECRET, hooks = { "after_abort" } },
         { name = "b", url = "https://b.example/", secret = SECRET } }

@@ -206,6 +206,10 @@ static void push_event(lua_State *L, const lst_event *e)
     lua_setfield(L, -2, "retryable");
     lua_pushboolean(L, !e->unconnected);
     lua_setfield(L, -2, "connected");
+    if(e->status > 0) {
+      lua_pushinteger(L, e->status);
+      lua_setfield(L, -2, "answered");
+    }
     lua_setfield(L, -2, "error");
   }
 }

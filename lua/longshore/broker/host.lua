@@ -49,7 +49,10 @@ local function fetch(broker, request)
     method = request.method or (body and "POST" or "GET"), url = request.url, headers = headers, body = body,
     timeout = math.min(tonumber(request.timeout) or 10, MAX_FETCH), max_response = MAX_RESPONSE,
   }
-  if not response then return nil, err end
+  if not response then
+    err.message = errors.without_path(err.message, request.url)
+    return nil, err
+  end
   local answer = { status = response.status, headers = response.headers, body = response.body }
   if (response.headers["content-type"] or ""):find("^application/[%w%.%+%-]*json") then
     answer.json = json.decode(response.body)

@@ -64,11 +64,16 @@ local function post(self, event, name)
     return errors.fail("unavailable", "this broker has no transport for webhooks")
   end
   local body = ('{"id":%s,%s'):format(json.encode(event.id), event.payload:sub(2))
-  local response, err = self.transport {
+  local called, response, err = pcall(self.transport, {
     method = "POST", url = listener.url, body = body, timeout = listener.timeout, max_response = 65536,
     headers = webhook.headers(listener.secret, body, self.clock.now(), event),
-  }
-  if not response then return nil, err end
+  })
+  if not called then response, err = nil, errors.from(response) end
+  if not response then
+    -- It has the delivery, and more to say than anybody reads.
+    if err.code == "too_large" and err.answered and err.answered >= 200 and err.answered < 300 then return true end
+    return errors.fail(err.code, errors.without_path(err.message, listener.url))
+  end
   if response.status >= 200 and response.status < 300 then return true end
   return errors.fail("unavailable", ("the webhook %s answered %d"):format(name, response.status))
 end
