@@ -61,9 +61,15 @@ end
 -- call is in a thread has none: it would be dropped, done or not. Something
 -- that sleeps as long as anything runs or waits is the timer of all.
 local function keep(premature, self)
-  while not premature and (self.running > 0 or self.waiting > 0) do ngx.sleep(0.02) end
-  self.kept = false
+  while not premature and (self.running > 0 or self.waiting > 0) do
+    self.kept = ngx.now()
+    ngx.sleep(0.02)
+  end
+  self.kept = nil
 end
+
+-- It has not been running for so long: nginx dropped it, because others have too many timers.
+local LOST = 1
 
 local function hold()
   ngx.sleep(3600)
@@ -72,9 +78,8 @@ end
 -- The sleeper; a light thread of the request's own where nginx is stopping
 -- already and takes no new timer.
 local function hold_up(self)
-  if self.kept then return nil end
-  -- (It answers 1.)
-  self.kept = ngx.timer.at(0, keep, self) and true or false
+  if self.kept and ngx.now() - self.kept < LOST then return nil end
+  self.kept = ngx.timer.at(0, keep, self) and ngx.now() or nil
   if not self.kept then return ngx.thread.spawn(hold) end
 end
 
