@@ -22,6 +22,7 @@
 --
 -- Room: uploader.
 -- @module longshore.uploader
+local arrived = require "longshore.uploader.arrived"
 local calls = require "longshore.uploader.calls"
 local clocks = require "longshore.clock"
 local core = require "longshore.core"
@@ -234,6 +235,7 @@ function methods:put_many(items, on_result)
     outcome.result, outcome.err = result, err
     if on_result then on_result(item, result, err) end
   end
+  self.hub.several, self.hub.arrived = #items > 1, {}
   local _, stopped = self.loop:run(run_all, self, items, record)
   if stopped then
     local resumable = {}
@@ -248,6 +250,9 @@ function methods:put_many(items, on_result)
     end
     self:close()
   end
+  local all = true
+  for _, outcome in ipairs(outcomes) do all = all and outcome.result ~= nil end
+  if all then arrived.forget(self.hub) end
   return outcomes
 end
 

@@ -8,6 +8,8 @@
 --   mtime, inode): everything before it is void
 -- * `session` what the driver wants back to resume, the size of parts
 -- * `part`    number, offset, length, token (ETag), CRC32C of a part the store has
+-- * `arrived` the result of an upload that is complete, while others of the same
+--   command are not: given again, the command does not send it twice
 --
 -- A line is in the kernel's hands when the call returns, so that kill -9 loses
 -- none; it is forced to the disk when a session begins and then at most once a
@@ -31,6 +33,8 @@ local _M = {}
 _M.VERSION = 1
 -- Seconds between two fsyncs of one journal.
 local SYNC_EVERY = 1
+-- After so long nobody means the same command any more.
+local ARRIVED_SECONDS = 7 * 86400
 -- Longer lines are none of ours.
 local MAX_LINE = 1024 * 1024
 local CHECKS = { crc32c = true, md5 = true, none = true }
@@ -174,11 +178,13 @@ local function read(path)
     elseif record and found and found.session and record.t == "part" and good_part(record) then
       found.parts[record.n] = { number = record.n, offset = record.o, length = record.l, token = record.token,
         crc32c = record.crc, check = CHECKS[record.check] and record.check or nil }
+    elseif record and found and record.t == "arrived" and type(record.result) == "table" and is_size(record.at) then
+      found.arrived = record
     end
   end
   local size = file:seek("end")
   file:close()
-  if found and found.session then return found end
+  if found and (found.session or found.arrived) then return found end
   if size > 0 and not note then note = "the journal of an earlier try cannot be read; starting over" end
   return nil, note
 end
@@ -193,8 +199,8 @@ end
 --
 -- The journal then has `saved`, what an earlier try left (`id`, `state`,
 -- `part_size`, `parts` by number), or `stale`, the same of a try that must not
--- be resumed because the source has changed since (to be aborted), and `note`,
--- a sentence for people.
+-- be resumed because the source has changed since (to be aborted), or `arrived`,
+-- the result of one that is complete; and `note`, a sentence for people.
 -- @tparam table options `folder`, `destination`, `driver`, `name`, `path`,
 -- `source` ({size, mtime_ns, inode}), `clock`
 -- @treturn[1] journal
@@ -220,7 +226,12 @@ function _M.open(options)
   }, mt)
   local found, note = read(self.file_path)
   self.note = note
-  if found then
+  if found and found.arrived then
+    if same_source(found.start.source, options.source)
+      and options.clock.now() - found.arrived.at < ARRIVED_SECONDS then
+      self.arrived = found.arrived.result
+    end
+  elseif found then
     local saved = { id = found.session.id, state = found.session.state, part_size = found.session.part_size,
       parts = found.parts }
     if same_source(found.start.source, options.source) then
@@ -282,6 +293,20 @@ function methods:finish()
   self.unlock()
 end
 
+--- The upload is over, others of its command are not: leaves the result for the
+-- next try. No fsync: what a power cut takes is sent again.
+-- @tparam table result plain data, without secrets
+-- @treturn string the journal's path, for who removes it when all is over
+function methods:arrive(result)
+  self.start.at = math.floor(self.clock.now())
+  append(self, self.start)
+  append(self, { t = "arrived", at = self.start.at, result = result })
+  if self.file then self.file:close() end
+  self.file = nil
+  self.unlock()
+  return self.file_path
+end
+
 --- Leaves the journal for the next try.
 function methods:close()
   if self.file then
@@ -301,7 +326,7 @@ function _M.list(folder)
   for name in lfs.dir(folder) do
     if name:match("%.journal$") then
       local found = read(folder .. "/" .. name)
-      if found then
+      if found and not found.arrived then
         local bytes, parts = 0, 0
         for _, part in pairs(found.parts) do
           bytes, parts = bytes + part.length, parts + 1

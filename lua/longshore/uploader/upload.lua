@@ -2,6 +2,7 @@
 --
 -- Room: uploader.
 -- @module longshore.uploader.upload
+local arrived = require "longshore.uploader.arrived"
 local core = require "longshore.core"
 local errors = require "longshore.errors"
 local journals = require "longshore.uploader.journal"
@@ -146,7 +147,8 @@ local function abort(self, session)
 end
 
 local function begin(self, saved)
-  local session, err = self.driver:start(self.source, saved)
+  local session, err = arrived.session(self), nil
+  if not session then session, err = self.driver:start(self.source, saved) end
   if not session then return nil, err end
   self.session, self.failed = session, nil
   for _, text in ipairs(session.notes or {}) do self:note(text) end
@@ -284,7 +286,7 @@ function methods:run()
     result, err = try(self, nil)
   end
   if result then
-    if self.journal then self.journal:finish() end
+    if self.journal then arrived.keep(self, result) end
     return result
   end
   return nil, self:give_up(err)

@@ -1,0 +1,48 @@
+--- What has arrived while other files of the same command have not: the command
+-- given again, after an interruption or a failure, does not send it twice.
+--
+-- Room: uploader.
+-- @module longshore.uploader.arrived
+local _M = {}
+
+local FIELDS = { "upload_id", "file_id", "etag", "location", "bytes", "crc32c", "compared", "whole_checked",
+  "file_status" }
+
+--- The session of an upload that an earlier try of its command has completed,
+-- when the service has the file still, as far as it says.
+-- @tparam table upload with a journal
+-- @treturn ?table session with `completed`
+function _M.session(upload)
+  local result = upload.journal and not upload.hub.restart and upload.journal.arrived
+  if not result then return nil end
+  if upload.driver.download then
+    local there, err = upload.driver:download(result.file_id or upload.item.name)
+    if not there and err.code == "not_found" or there and (there.size and there.size ~= result.bytes
+      or there.crc32c and result.crc32c and there.crc32c ~= result.crc32c) then
+      upload:note("it had arrived, but is not there any more; starting over")
+      return nil
+    end
+  end
+  return { id = result.upload_id, parts = {}, completed = result }
+end
+
+--- An upload is complete: keeps that for the same command, while others of its
+-- files are not; else nothing is left to remember.
+-- @tparam table upload with a journal
+-- @tparam table result
+function _M.keep(upload, result)
+  local hub = upload.hub
+  if not hub.several then return upload.journal:finish() end
+  local kept = {}
+  for _, field in ipairs(FIELDS) do kept[field] = result[field] end
+  hub.arrived[#hub.arrived + 1] = upload.journal:arrive(kept)
+end
+
+--- All files of a command are there: forgets them.
+-- @tparam table hub
+function _M.forget(hub)
+  for _, path in ipairs(hub.arrived) do os.remove(path) end
+  hub.arrived = {}
+end
+
+return _M
