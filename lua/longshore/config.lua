@@ -24,17 +24,23 @@ local check = require "longshore.config.check"
 
 local _M = {}
 
+-- nginx empties the environment of its workers.
+local UNDER_NGINX = rawget(_G, "ngx") and "; nginx passes on what its main context names: `env %s;`" or ""
+
 -- The pure part of Lua, copied: a configuration cannot change it for others.
-local function sandbox(read)
+-- `asked` gets the names of the environment that the file reads.
+local function sandbox(read, asked)
   local env = {
     KiB = 1024, MiB = 1048576, GiB = 1073741824, TiB = 1099511627776,
     minutes = 60, hours = 3600, days = 86400,
     assert = assert, error = error, ipairs = ipairs, next = next, pairs = pairs,
     select = select, tonumber = tonumber, tostring = tostring, type = type,
     env = function(name, default)
+      name = tostring(name)
       local value = os.getenv(name)
+      asked[#asked + 1] = name
       if value == nil then value = default end
-      if value == nil then error(("the environment has no %s"):format(tostring(name)), 2) end
+      if value == nil then error("the environment has no " .. name .. UNDER_NGINX:format(name), 2) end
       return value
     end,
     file = read,
@@ -88,17 +94,17 @@ local function bounded(chunk)
   return ok, result
 end
 
--- Runs a configuration file; its table.
+-- Runs a configuration file; its table, and the names that it asked the environment for.
 local function run(path)
   local text, why = read_text(path)
   if not text then return fail(path, "cannot read the configuration: " .. tostring(why)) end
   if text:sub(1, 1) == "\27" then return fail(path, "is compiled Lua, which is not accepted") end
-  local folder = folder_of(path)
+  local folder, asked = folder_of(path), {}
   local env = sandbox(function(name)
     local content, reason = read_text(absolute(name, folder))
     if not content then error(reason, 2) end
     return (content:gsub("\r?\n$", ""))
-  end)
+  end, asked)
   local chunk, broken
   if rawget(_G, "setfenv") then
     chunk, broken = loadstring(text, "@" .. path) -- luacheck: ignore 113
@@ -110,7 +116,7 @@ local function run(path)
   local ok, result = bounded(chunk)
   if not ok then return fail(path, "stopped with an error: " .. errors.redact(tostring(result))) end
   if type(result) ~= "table" then return fail(path, "must return a table") end
-  return result
+  return result, asked
 end
 
 local function here()
@@ -134,23 +140,22 @@ end
 --- Loads a configuration file, or the defaults.
 -- @tparam[opt] string path
 -- @tparam[opt] table overrides a table of the same shape that goes before the file's values
--- @treturn table config; `config.file` is the path
+-- @treturn table config; `config.file` is the path, `config.environment` the names that the file asked `env` for
 -- @treturn[2] nil
 -- @treturn[2] table err
 function _M.load(path, overrides)
-  local given = {}
+  local given, asked = {}, {}
   if path then
     path = absolute(path, here())
-    local err
-    given, err = run(path)
-    if not given then return nil, err end
+    given, asked = run(path)
+    if not given then return nil, asked end
   end
   local config, err = _M.check(check.merge(given, overrides or {}), path and folder_of(path))
   if not config then
     if path then err.message = path .. ": " .. err.message end
     return nil, err
   end
-  config.file = path
+  config.file, config.environment = path, asked
   return config
 end
 

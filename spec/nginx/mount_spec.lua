@@ -47,7 +47,8 @@ describe("the broker mounted in a stock nginx", function()
     folder = support.tmpdir()
     assert(os.execute("mkdir -p " .. folder .. "/data/spool"))
     config_path = support.write_file(folder .. "/longshore.lua", ([[return {
-      data = "data", diskstore = { enabled = false }, cors = { origins = { "https://app.example" } },
+      -- nginx keeps the environment from its workers, but for what a line names.
+      data = env "PATH" and "data", diskstore = { enabled = false }, cors = { origins = { "https://app.example" } },
       broker = { threads = 2, public_url = "http://up.example/uploads",
         rate = { requests = 40, seconds = 60 }, janitor_seconds = 0 },
       log = { access = %q, format = "json", audit = %q },

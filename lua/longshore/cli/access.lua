@@ -18,7 +18,7 @@ function _M.configure(parser)
       :description "Better in LONGSHORE_TOKEN: others cannot see it in the list of processes.",
     parser:option("--token-file"):argname("PATH"):description "A file with the token in its first line.",
     parser:option("--service"):argname("NAME"):choices(_M.services):default "newton"
-      :description "Which API the broker is asked in.",
+      :description("Which API the broker is asked in: " .. table.concat(_M.services, ", ") .. "."),
     parser:option("--client"):argname("NAME")
       :description "athena: the logical client (LONGSHORE_CLIENT; default: the server's).",
   }

@@ -49,4 +49,12 @@ function _M.settings(args)
   }
 end
 
+--- Stops the command with what is wrong about an option.
+-- @tparam table err of a provider, with its `field`
+function _M.refuse(err)
+  local field, why = err.message:match("^provider .-: ([%l_]+): (.*)$")
+  if not field then common.usage(err.message) end
+  common.usage(("--%s: %s"):format(field:gsub("_", "-"), why))
+end
+
 return _M

@@ -21,7 +21,7 @@ function _M.configure(parser)
     :argname { "WHAT", "URL" }
   parser:group("Reading",
     parser:option("-o --output"):argname("PATH")
-      :description "Where to (default: the file's own name, in this folder).",
+      :description "Where to: a file, or a folder for it (default: the file's own name, in this folder).",
     parser:flag("-f --force"):description "Replace PATH when it exists.",
     parser:option("-j --parallel"):argname("N"):default "4":convert(common.integer(1, 256))
       :description "Ranges at once.",
@@ -47,7 +47,7 @@ Examples:
   longshore get s3://bucket/2026/backup.tar --endpoint https://s3.example.com]]
 end
 
--- The driver, and the id that it knows the file by.
+-- The id that the driver knows the file by, and the driver; or nil, nil, err.
 local function source_of(args)
   local what, url = args.words[1], args.words[2]
   if what:match("^[sS]3://") then
@@ -56,12 +56,12 @@ local function source_of(args)
     if not folder then common.usage(("s3://bucket/key is expected, not %q"):format(what)) end
     local settings = bucket.settings(args)
     settings.url = folder
-    return require("longshore.uploader.s3").new(settings), key
+    return key, require("longshore.uploader.s3").new(settings)
   end
   if not url or not url:match("^[hH][tT][tT][pP][sS]?://") then
     common.usage "a file's id and the broker's URL are expected, or s3://bucket/key"
   end
-  return access.driver(url, args), what
+  return what, access.driver(url, args)
 end
 
 -- A bar over one download, in the terms of the uploads' progress.
@@ -89,14 +89,15 @@ end
 -- @tparam table args
 -- @treturn number exit code
 function _M.run(args)
-  local driver, id = source_of(args)
+  local id, driver, err = source_of(args)
   if not driver then
-    if id.field then common.usage(id.message) end
-    return nil, id
+    if err.field then bucket.refuse(err) end
+    return nil, err
   end
   local bar, on_progress = bar_of(args)
   local interrupted, restore = terminal.signals()
-  local up, err = uploader.new {
+  local up
+  up, err = uploader.new {
     driver = driver, parallel = args.parallel, interrupted = interrupted,
     on_event = function(event)
       if event.type ~= "note" or args.json or args.quiet then return end

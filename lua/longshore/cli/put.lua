@@ -191,11 +191,12 @@ function _M.run(args)
   local url = table.remove(words)
   local driver, err = driver_of(url, args)
   if not driver then
-    if err.field then common.usage(err.message) end
+    if err.field then bucket.refuse(err) end
     return nil, err
   end
   if args.journal and args.no_journal then common.usage "--journal and --no-journal: one of them" end
   local items, bytes = items_of(args, words)
+  if #items == 0 then common.err("nothing to upload: there are no files in it\n") end
   local report = reports.new(args)
   local interrupted, restore = terminal.signals()
   local up

@@ -54,7 +54,8 @@ local function translate(self, request, err, parsed, now)
       { "ServerTime", time_text(now) }, { "MaxAllowedSkewMilliseconds", tostring(SKEW * 1000) } })
   elseif err.code == "scope" then
     return fault.new(query and "AuthorizationQueryParametersError" or "AuthorizationHeaderMalformed",
-      ("The credential's scope is wrong: %s"):format(err.message), { { "Region", self.region } })
+      err.field == "region" and ("The credential is for another region; expecting '%s'"):format(self.region)
+      or ("The credential's scope is wrong: %s"):format(err.message), { { "Region", self.region } })
   elseif err.code == "unsigned_header" or err.code == "missing_header" then
     return fault.new("AccessDenied", err.message, { { "HeadersNotSigned", err.field or "" } })
   elseif err.code == "token" then

@@ -13,7 +13,7 @@ local _M = {}
 local default_ports = { http = 80, https = 443 }
 
 local function invalid(text, why)
-  return errors.fail("invalid", ("endpoint %q: %s"):format(text, why), { field = "endpoint" })
+  return errors.fail("invalid", ("%q: %s"):format(text, why), { field = "endpoint" })
 end
 
 local function check_host(text, host)

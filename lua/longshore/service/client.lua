@@ -61,6 +61,9 @@ function _M.read_error(body)
   return text, text_of(first.code) or text_of(object.code) or text_of(body.code), text_of(first.error_uid)
 end
 
+-- What something else answers at a URL that is not the service's.
+local NOT_OURS = { [301] = true, [302] = true, [307] = true, [308] = true, [400] = true, [404] = true, [405] = true }
+
 --- Turns a response that is no success into an error.
 -- @tparam table response
 -- @tparam string what was being done, for people
@@ -73,6 +76,11 @@ function _M.error(response, what)
     text, code, id = _M.read_error(body)
   elseif (response.headers["content-type"] or ""):find("text/plain", 1, true) then
     text = text_of((response.body:gsub("[%c%s]+", " ")))
+  end
+  if type(body) ~= "table" and NOT_OURS[status] then
+    local location = text_of(response.headers.location)
+    text = (text and text .. " " or "") .. "(not in the words of this API; is the URL right?"
+      .. (location and " It leads to " .. location or "") .. ")"
   end
   if text and #text > LONGEST then text = text:sub(1, LONGEST) .. "..." end
   return errors.new(CODES[status] or status >= 500 and "unavailable" or "store",

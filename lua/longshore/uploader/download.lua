@@ -160,8 +160,8 @@ end
 
 --- Fetches one file. Runs in a task of the hub's loop.
 -- @tparam table hub `loop, gates, clock, attempts`
--- @tparam table item `path` (where to; default the service's name for it, in
--- the current folder), `overwrite`, `source()` -> target {url, headers,
+-- @tparam table item `path` (where to, a file or a folder; default the service's
+-- name for it, in the current folder), `overwrite`, `source()` -> target {url, headers,
 -- expires_at, name, size, crc32c} | nil, err; `on_progress(received, size)`
 -- @tparam number parallel ranges at once
 -- @treturn[1] table {path, bytes, crc32c, compared = "crc32c" or "size", seconds}
@@ -171,13 +171,17 @@ function _M.run(hub, item, parallel)
   local began = core.monotonic()
   local target, err = item.source()
   if not target then return nil, err end
-  local path = item.path or _M.safe_name(target.name)
+  local path, stat = item.path, item.path and core.file_stat(item.path)
+  if not path or stat and stat.type == "directory" then
+    local name = _M.safe_name(target.name)
+    path = name and path and path:gsub("/+$", "") .. "/" .. name or name
+  end
   if not path then
     return errors.fail("invalid", "the service's name for this file cannot be used here; say where to with a path",
       { field = "path" })
   end
   if not item.overwrite and core.file_stat(path) then
-    return errors.fail("conflict", path .. " exists; choose another path, or allow it to be replaced",
+    return errors.fail("conflict", path .. " exists; name another path, or have it replaced (overwrite, --force)",
       { field = "path" })
   end
   local temporary = path .. ".longshore-part"

@@ -88,7 +88,8 @@ local function make_folder(path)
     if not lfs.attributes(at, "mode") then
       local ok, why = lfs.mkdir(at)
       if not ok and not lfs.attributes(at, "mode") then
-        return errors.fail("io", ("cannot make the folder %s: %s"):format(at, why))
+        return errors.fail("io", ("cannot make the folder %s of the journal: %s; name "
+          .. "another with --journal, or use --no-journal"):format(at, why))
       end
     end
   end

@@ -308,7 +308,10 @@ end
 function methods:download(id)
   -- An answer to a range does not tell the whole object's checksum; this does.
   local found, why = call(self, "head", { key = id })
-  if not found then return nil, why end
+  if not found then
+    if why.code == "not_found" then why.message = ("there is no object %s; %s"):format(id, why.message) end
+    return nil, why
+  end
   local target, err = self.provider:sign_get { key = id, expires = self.expires }
   if not target then return nil, err end
   target.name, target.size, target.crc32c = id, found.size, found.crc32c
