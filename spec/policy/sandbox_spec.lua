@@ -115,6 +115,18 @@ describe("the sandbox", function()
       assert.same({ true, "1" }, { call "rawset(_G, 'tostring', nil) return ('%d'):format(1)" })
     end)
 
+    if rawget(_G, "jit") then
+      it("ffi by a number of it, which LuaJIT's parser makes", function()
+        assert.same({ true, "1LL nil nil" }, { call [[return tostring(1LL) .. " " .. tostring(getmetatable(1LL))
+          .. " " .. tostring(ffi)]] })
+        for _, body in ipairs { "return 1LL", "return (1LL).x", "host.echo(1i)", "setmetatable(1LL, {})",
+          "return ('x'):rep(1LL)", "return unpack({}, 1LL, 2LL)", "require 'ffi'" } do
+          stopped("error", body)
+        end
+        stopped(nil, "local n = 2ULL while true do n = n ^ 0xffffffffffffULL end")
+      end)
+    end
+
     it("the host by anything but data", function()
       stopped("error", "return print or function() end")
       stopped("error", "local t = {} t.t = t return t")
@@ -152,6 +164,18 @@ describe("the sandbox", function()
         .. "{ __len = function() return 1e15 end, __metatable = false }), 1, 1) end",
       ["in recursion"] = "local function f() return 1 + f() end return f()",
       ["by questions"] = "while true do host.now() end",
+      ["between questions"] = "for i = 1, 99 do host.now() for j = 1, 50000 do end end",
+      ["in a chain of calls without an end"] = "local t = setmetatable({}, {}) getmetatable(t).__call = t return t()",
+      ["in a call that is a table's"] = "local t = {} return setmetatable(t, { __call = t })()",
+      ["in a sort without an order"] = "local t = {} for i = 1, 5000 do t[i] = i end "
+        .. "while true do table.sort(t, function() return true end) end",
+      ["in a sort by a function of the library"] = "local t = {} for i = 1, 5000 do t[i] = i end "
+        .. "while true do table.sort(t, rawequal) end",
+      ["in a search for a long text"] = "local s = ('a'):rep(400000) "
+        .. "while true do s:find(('a'):rep(200000) .. 'b') end",
+      ["in %q of long texts"] = "local s = ('\0'):rep(100000) while true do ('%q'):format(s) end",
+      ["in a comparison of long texts"] = "local s = ('a'):rep(500000) local a, b = s .. '1', s .. '2' "
+        .. "while a < b do end",
     }
     if not rawget(_G, "jit") then
       ways["in <close>"] = "local x <close> = setmetatable({}, { __close = function() " .. LOOP .. " end }) " .. LOOP
@@ -195,8 +219,41 @@ describe("the sandbox", function()
       assert.is_nil((new "return { before_sign = 7 }"))
     end)
 
-    it("and refuses finalizers, which no hook could stop", function()
-      assert.truthy(stopped("error", "setmetatable({}, { __gc = function() end })").message:find("__gc", 1, true))
+    it("and refuses finalizers, which no hook could stop, and weak tables, which keep the collector busy", function()
+      for _, name in ipairs { "__gc", "__mode" } do
+        local body = ("setmetatable({}, { %s = 'k' })"):format(name)
+        assert.truthy(stopped("error", body).message:find(name, 1, true))
+        -- Nor when they come later.
+        assert.same({ true, 1 }, { call(([[local mt = {}
+          local t = setmetatable({}, mt)
+          mt.%s = %s
+          t = nil
+          for i = 1, 20000 do local s = "x" .. i end
+          return 1]]):format(name, name == "__gc" and "function() while true do end end" or "'k'")) })
+      end
+    end)
+
+    it("while it is parsed", function()
+      for _, text in ipairs { "local a = x return a" .. (" or a"):rep(200000),
+        "local a if a then a = 1 " .. ("elseif a then "):rep(70000) .. " end return {}" } do
+        local started = core.monotonic()
+        local box, err = new(text)
+        assert.is_nil(box)
+        assert.truthy(err.code == "time" or err.code == "error", err.code)
+        assert.is_true(core.monotonic() - started < 3, "took too long")
+      end
+    end)
+
+    it("that waits for its host without an end", function()
+      local box = new [[return { before_sign = function(_, host)
+        for i = 1, 50 do pcall(host.boom) end
+      end }]]
+      box.limits = { waiting = 0.2 }
+      local started = core.monotonic()
+      local ok, err = box:call("before_sign", {}, { boom = function() core.sleep(0.05) end })
+      assert.is_nil(ok)
+      assert.equal("time", err.code)
+      assert.is_true(core.monotonic() - started < 1)
     end)
 
     it("and harms nothing else: the next call has a fresh state, the host is as before", function()
@@ -226,6 +283,37 @@ describe("the sandbox", function()
       assert.equal("error", select(2, box:call("before_sign", {}, HOST)).code)
       assert.same({ true, 3 }, { box:call("before_sign", {}, HOST) })
     end)
+  end)
+
+  it("has metatables as they are elsewhere", function()
+    assert.same({ true, "8 C x C nil 7" }, { call [[
+      local Class = { __tostring = function(self) return "C" end, __call = function(_, n) return n + 1 end }
+      Class.__index = Class
+      function Class.name() return "x" end
+      local one = setmetatable({}, Class)
+      function Class.later() return tostring(setmetatable({}, getmetatable(one))) end
+      local bare = setmetatable(setmetatable({}, Class), nil)
+      assert(getmetatable(one) == Class and getmetatable(bare) == nil)
+      local closed = setmetatable({}, { __metatable = "no" })
+      assert(getmetatable(closed) == "no" and not pcall(setmetatable, closed, {}))
+      return table.concat({ one(7), tostring(one), one.name(), one.later(), tostring(bare.name),
+        setmetatable({}, { __index = function(_, k) return k end })[7] }, " ")
+    ]] })
+  end)
+
+  it("sorts as elsewhere", function()
+    local list = {}
+    for i = 1, 500 do list[i] = (i * 7919) % 263 end
+    local sorted = { (table.unpack or unpack)(list) } -- luacheck: ignore
+    table.sort(sorted)
+    assert.same({ true, sorted }, { call("table.sort(context.list) return context.list", { list = list }) })
+    table.sort(sorted, function(a, b) return a > b end)
+    assert.same({ true, sorted }, { call("table.sort(context.list, function(a, b) return a > b end) "
+      .. "return context.list", { list = list }) })
+    assert.same({ true, { "a", "b" } }, { call("local t = { 'b', 'a' } table.sort(t) return t") })
+    assert.same({ true, {} }, { call("local t = {} table.sort(t) return t") })
+    stopped("error", "table.sort { 1, 'x' }")
+    stopped("error", "table.sort({ 2, 1 }, 7)")
   end)
 
   it("asks its host within pcall, and many times", function()

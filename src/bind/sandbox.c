@@ -18,6 +18,7 @@ struct run {
   lsb_box *box;
   int ref;           /* of the coroutine; 0: a new one */
   lua_State *thread;
+  lsb_rest *rest;    /* kept in the sandbox, as [-ref] beside the coroutine */
   int count;         /* of its arguments */
 };
 
@@ -28,12 +29,17 @@ static int protected_run(lua_State *S)
   if(!run->ref) {
     run->thread = lua_newthread(S);
     run->ref = luaL_ref(S, LUA_REGISTRYINDEX);
+    run->rest = lua_newuserdata(S, sizeof(*run->rest));
+    *run->rest = lsb_box_all(run->box);
+    lua_rawseti(S, LUA_REGISTRYINDEX, -run->ref);
     lua_getfield(S, LUA_REGISTRYINDEX, LSB_DISPATCH);
     lua_xmove(S, run->thread, 1);
   } else {
     lua_rawgeti(S, LUA_REGISTRYINDEX, run->ref);
     run->thread = lua_tothread(S, -1);
-    if(!run->thread || run->thread == S)
+    lua_rawgeti(S, LUA_REGISTRYINDEX, -run->ref);
+    run->rest = lua_touserdata(S, -1);
+    if(!run->thread || run->thread == S || !run->rest)
       return luaL_error(S, "no such run");
   }
   run->count = lsb_thaw(S, ls_buf_view(&run->box->values));
@@ -41,6 +47,13 @@ static int protected_run(lua_State *S)
     return luaL_error(S, "too many values");
   lua_xmove(S, run->thread, run->count);
   return 0;
+}
+
+static void forget(lua_State *S, const struct run *run)
+{
+  lua_pushnil(S);
+  lua_rawseti(S, LUA_REGISTRYINDEX, -run->ref);
+  luaL_unref(S, LUA_REGISTRYINDEX, run->ref);
 }
 
 static void box_close(lsb_box *box)
@@ -92,6 +105,7 @@ static int l_sandbox(lua_State *L)
     "instructions", "seconds", "array", NULL };
   lsb_box *box;
   lsb_box_start start;
+  lsb_rest all;
   int status;
 
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -122,7 +136,8 @@ static int l_sandbox(lua_State *L)
   if(!box->state)
     return lsb_fail(L, "unsupported", "no sandbox here: this LuaJIT was built "
                     "without LJ_GC64, or memory is short");
-  lsb_box_refill(box);
+  all = lsb_box_all(box);
+  lsb_box_refill(box, &all);
   status = lsb_box_protect(box->state, lsb_box_begin, &start);
   if(status) {
     int n = failed(L, box, box->state, status);
@@ -178,7 +193,8 @@ static int resume(struct run *run)
 static int l_run(lua_State *L)
 {
   lsb_box *box = check_box(L);
-  struct run run = { box, 0, NULL, 0 };
+  struct run run = { box, 0, NULL, NULL, 0 };
+  lsb_rest all = lsb_box_all(box);
   int i, top = lua_gettop(L), status;
   const char *bad = NULL;
   lua_State *S = box->state, *from;
@@ -191,11 +207,13 @@ static int l_run(lua_State *L)
   if(bad || ls_buf_code(&box->values))
     return luaL_error(L, "cannot hand over %s",
                       bad ? bad : "more than 4 MiB of values");
-  lsb_box_refill(box);
+  lsb_box_refill(box, &all);
   lua_settop(S, 0);
   status = lsb_box_protect(S, protected_run, &run);
   if(!status) {
+    lsb_box_refill(box, run.rest);
     status = resume(&run);
+    *run.rest = lsb_box_left(box);
     from = run.thread;
   } else
     from = S;
@@ -215,7 +233,7 @@ static int l_run(lua_State *L)
   }
   if(status == LUA_OK || status == LUA_YIELD) {
     if(status == LUA_OK || bad)
-      luaL_unref(S, LUA_REGISTRYINDEX, run.ref);
+      forget(S, &run);
     if(bad)
       return lsb_fail(L, "error", "what is handed out may not be %s", bad);
     lua_settop(L, 1);
@@ -228,8 +246,8 @@ static int l_run(lua_State *L)
   i = failed(L, box, from, status);
   if(box->stopped || status == LUA_ERRMEM)
     box_close(box);
-  else if(run.ref)
-    luaL_unref(S, LUA_REGISTRYINDEX, run.ref);
+  else if(run.rest)
+    forget(S, &run);
   return i;
 }
 

@@ -35,8 +35,18 @@ lua_State *lsb_box_state(lsb_box *box);
 /* Sets the hook for a coroutine, which on Lua 5.4 has one of its own. */
 void lsb_box_watch(lua_State *S);
 
-/* A run's instructions and time begin again. */
-void lsb_box_refill(lsb_box *box);
+/* What a run may still use up while it waits for its host. */
+typedef struct lsb_rest {
+  int64_t instructions;
+  double seconds;
+} lsb_rest;
+
+/* All that a run has at its beginning. */
+lsb_rest lsb_box_all(const lsb_box *box);
+
+/* A run goes on with what it has left; what it has left when it waits. */
+void lsb_box_refill(lsb_box *box, const lsb_rest *rest);
+lsb_rest lsb_box_left(const lsb_box *box);
 
 /* In the sandbox: adds to what was used up; raises when that is too much. */
 void lsb_box_charge(lua_State *S, int64_t instructions);

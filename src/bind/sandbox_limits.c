@@ -90,8 +90,22 @@ void lsb_box_charge(lua_State *S, int64_t instructions)
   raise_if_stopped(S, box);
 }
 
-void lsb_box_refill(lsb_box *box)
+lsb_rest lsb_box_all(const lsb_box *box)
 {
-  box->left = box->instructions;
-  box->deadline = monotonic() + box->seconds;
+  lsb_rest rest = { box->instructions, box->seconds };
+
+  return rest;
+}
+
+void lsb_box_refill(lsb_box *box, const lsb_rest *rest)
+{
+  box->left = rest->instructions;
+  box->deadline = monotonic() + rest->seconds;
+}
+
+lsb_rest lsb_box_left(const lsb_box *box)
+{
+  lsb_rest rest = { box->left, box->deadline - monotonic() };
+
+  return rest;
 }

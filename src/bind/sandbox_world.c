@@ -38,20 +38,40 @@ static int s_is_plain(lua_State *S)
   return 1;
 }
 
+#define SLICE 1024 /* bytes of source between two looks at the limits */
+
+/* The parser calls no hook, and some chunks take it very long (a chain of
+ * thousands of `or`): it gets its text by slices. */
+static const char *next_slice(lua_State *S, void *ud, size_t *n)
+{
+  ls_str *rest = ud;
+  const char *slice = rest->p;
+
+  *n = rest->n < SLICE ? rest->n : SLICE;
+  lsb_box_charge(S, SLICE / 4);
+  rest->p += *n;
+  rest->n -= *n;
+  return *n ? slice : NULL;
+}
+
 /* compile(text, name, env) -> function | nil, message: source code only */
 static int s_compile(lua_State *S)
 {
-  size_t n;
-  const char *text = luaL_checklstring(S, 1, &n);
+  ls_str text;
   const char *name = luaL_checkstring(S, 2);
 
+  text.p = luaL_checklstring(S, 1, &text.n);
   luaL_checktype(S, 3, LUA_TTABLE);
-  if(n && text[0] == LUA_SIGNATURE[0]) {
+  if(text.n && text.p[0] == LUA_SIGNATURE[0]) {
     lua_pushnil(S);
     lua_pushliteral(S, "bytecode is not allowed");
     return 2;
   }
-  if(luaL_loadbuffer(S, text, n, name)) {
+#if LUA_VERSION_NUM == 501
+  if(lua_loadx(S, next_slice, &text, name, "t")) {
+#else
+  if(lua_load(S, next_slice, &text, name, "t")) {
+#endif
     lua_pushnil(S);
     lua_insert(S, -2);
     return 2;

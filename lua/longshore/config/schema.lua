@@ -269,6 +269,7 @@ _M.rules = { kind = "table", fields = {
       memory = { kind = "integer", optional = true, min = MiB, max = GiB },
       instructions = { kind = "integer", optional = true, min = 10000, max = 1e12 },
       seconds = { kind = "number", optional = true, min = 0.01, max = 60 },
+      waiting = { kind = "number", optional = true, min = 0.01, max = 600 }, -- for what it asks its host
     } },
     fetch = { kind = "list", optional = true, each = { kind = "string" } },
     webhooks = { kind = "list", optional = true, each = { kind = "table", fields = {

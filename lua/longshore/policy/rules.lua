@@ -61,6 +61,7 @@ end
 
 local function add(into, rule, path)
   if type(rule) ~= "table" then error(("%s: a table of hooks expected, got a %s"):format(path, type(rule)), 0) end
+  if rule.name ~= nil and type(rule.name) ~= "string" then error(path .. ".name: a text expected", 0) end
   for key, value in pairs(rule) do
     if type(key) == "string" and key ~= "name" and key ~= "about" then
       if type(value) ~= "function" then
@@ -87,7 +88,7 @@ end
 function _M.chain(list)
   if type(list) ~= "table" then error("a policy is a table of hooks, got a " .. type(list), 0) end
   local into = { hooks = {}, about = {} }
-  add(into, list, list.name or "policy")
+  add(into, list, type(list.name) == "string" and list.name or "policy")
   local policy = { name = list.name, about = into.about }
   for hook, fns in pairs(into.hooks) do
     policy[hook] = is_after(hook) and after(fns) or before(fns)

@@ -7,8 +7,9 @@
 -- the next call begins with a fresh one.
 --
 -- What holds: memory, instructions and time of the policy's own code, its
--- patterns and its library calls. What is not bounded: nothing but the time that
--- the host itself takes to answer (`host.fetch` has a timeout of its own); the
+-- parsing, its patterns and its library calls, however often it asks its host in
+-- between; how often that is, and how long it waits there altogether (the last answer
+-- may be late by the timeout that `host.fetch` has of its own). The
 -- clock is looked at every 64 instructions, so one that copies megabytes each
 -- time may be late by a fraction of a second.
 --
@@ -23,8 +24,8 @@ local _M = {}
 
 local MAX_ASKED = 100 -- questions to the host in one call
 
---- Limits of one hook, unless told otherwise.
-_M.defaults = { memory = 16 * 1024 * 1024, instructions = 2000000, seconds = 1 }
+--- Limits of one hook, unless told otherwise. `waiting`: seconds for its host's answers.
+_M.defaults = { memory = 16 * 1024 * 1024, instructions = 2000000, seconds = 1, waiting = 90 }
 
 local sources = {}
 
@@ -77,7 +78,12 @@ end
 
 -- Runs a call to its end. Returns true and its results, or nil, err.
 local function run(self, host, ...)
-  local box, asked = self.box, 0
+  local box, asked, waited = self.box, 0, 0
+  local most = self.limits.waiting or _M.defaults.waiting
+  local function after(began, ...)
+    waited = waited + core.monotonic() - began
+    return ...
+  end
   local function go(kind, a, b, ...)
     if kind == "done" then return true, a, b, ... end
     if kind ~= "ask" then return nil, a end
@@ -86,7 +92,11 @@ local function run(self, host, ...)
       box:close()
       return errors.fail("calls", ("asked its host more than %d times"):format(MAX_ASKED))
     end
-    return go(box:run(a, answer(self, host, b, ...)))
+    if waited > most then
+      box:close()
+      return errors.fail("time", ("waited for its host longer than %.14g seconds"):format(most))
+    end
+    return go(box:run(a, after(core.monotonic(), answer(self, host, b, ...))))
   end
   return go(box:run(nil, ...))
 end
@@ -94,7 +104,9 @@ end
 -- A fresh state with the policy loaded.
 local function open(self)
   local options = { array = marks.array, name = "=prelude" }
-  for name, default in pairs(_M.defaults) do options[name] = self.limits[name] or default end
+  for _, name in ipairs { "memory", "instructions", "seconds" } do
+    options[name] = self.limits[name] or _M.defaults[name]
+  end
   local err
   options.text, err = _M.source "longshore.policy.sandbox.prelude"
   if not options.text then return nil, err end
@@ -110,8 +122,9 @@ local function open(self)
     self:close()
     return nil, hooks
   end
-  self.hooks, self.name, self.about = {}, name, about
-  for _, hook in ipairs(hooks) do self.hooks[hook] = true end
+  self.hooks, self.name, self.about = {}, name and tostring(name), {}
+  for _, hook in ipairs(hooks) do self.hooks[tostring(hook)] = true end
+  for i, line in ipairs(type(about) == "table" and about or {}) do self.about[i] = tostring(line) end
   return true
 end
 

@@ -7,11 +7,14 @@
 --
 -- * `pcall` and `xpcall` raise a stop again; a handler of `xpcall` runs after the
 --   error, because a handler runs with hooks off;
--- * a finalizer (`__gc`) would run with hooks off: metatables that have one are refused;
+-- * a table gets a copy of its metatable, so that nothing is in there later that was refused:
+--   finalizers (`__gc`) would run with hooks off, weak keys (`__mode`) can take the collector very long,
+--   and so can a call through a chain of `__call` that never ends in a function;
 -- * pattern matching is measured before it is left to C, and otherwise done in Lua
---   (`longshore.policy.sandbox.pattern`);
+--   (`longshore.policy.sandbox.pattern`); sorting is in Lua too, because quicksort has inputs
+--   that take it for ever;
 -- * what takes its size from a metatable (`table.insert` over a `__len`) gets
---   plain tables only; `string.rep` and sorting are charged by their work;
+--   plain tables only; `string.rep` and other copying is charged by its work;
 -- * no coroutines, `load`, `collectgarbage`, `debug`, `io`, `os`, `package`, `ffi`,
 --   `jit`, `newproxy`, `getfenv`, `string.dump`, `table.move`.
 --
@@ -27,7 +30,7 @@ local yield = coroutine.yield
 local error, getmetatable, ipairs, next, pairs, pcall = error, getmetatable, ipairs, next, pairs, pcall
 local rawequal, rawget, rawset, select, setmetatable = rawequal, rawget, rawset, select, setmetatable
 local tonumber, tostring, type = tonumber, tostring, type
-local concat, insert, remove, sort = table.concat, table.insert, table.remove, table.sort
+local concat, insert, remove = table.concat, table.insert, table.remove
 local byte, char, find, format, gmatch, gsub, len, lower, match, rep, reverse, sub, upper = string.byte,
   string.char, string.find, string.format, string.gmatch, string.gsub, string.len, string.lower, string.match,
   string.rep, string.reverse, string.sub, string.upper
@@ -65,16 +68,16 @@ local function is_cheap(s, p)
 end
 
 local safe_string = {
-  byte = byte, char = char, format = format, len = len, lower = lower, reverse = reverse, sub = sub, upper = upper,
+  byte = byte, char = char, len = len, lower = lower, reverse = reverse, sub = sub, upper = upper,
 }
 
 function safe_string.find(s, p, init, plain)
   s, p = text_argument(s, 1, "find"), text_argument(p, 2, "find")
-  if plain then
+  if not plain and is_cheap(s, p) then return find(s, p, init) end
+  if plain or not find(p, "[%^%$%*%+%?%.%(%[%%%-]") then
     charge(#s * #p / 16)
     return find(s, p, init, true)
   end
-  if is_cheap(s, p) then return find(s, p, init) end
   return patterns.find(s, p, init)
 end
 
@@ -109,6 +112,16 @@ function safe_string.rep(s, n, separator)
   return sub(rep(unit, n), 1, -1 - #separator)
 end
 
+function safe_string.format(form, ...)
+  if type(form) == "string" and find(form, "%q", 1, true) then
+    for i = 1, select("#", ...) do
+      local value = select(i, ...)
+      if type(value) == "string" then charge(#value) end
+    end
+  end
+  return format(form, ...)
+end
+
 local function plain_table(t, name)
   if type(t) ~= "table" then
     error(("bad argument #1 to '%s' (table expected, got %s)"):format(name, type(t)), 3)
@@ -134,12 +147,35 @@ function safe_table.remove(t, ...)
   return remove(plain_table(t, "remove"), ...)
 end
 
+local function is_less(a, b) return a < b end
+
+-- Joins the sorted from[low..middle-1] and from[middle..high-1] in `into`.
+local function join(from, into, low, middle, high, less)
+  local a, b = low, middle
+  for i = low, high - 1 do
+    if a < middle and not (b < high and less(from[b], from[a])) then
+      into[i], a = from[a], a + 1
+    else
+      into[i], b = from[b], b + 1
+    end
+  end
+end
+
 function safe_table.sort(t, less)
-  local n = #plain_table(t, "sort")
-  local steps = 1
-  while 2 ^ steps < n do steps = steps + 1 end
-  charge(n * steps)
-  return sort(t, less)
+  if less ~= nil and type(less) ~= "function" then
+    error(("bad argument #2 to 'sort' (function expected, got %s)"):format(type(less)), 2)
+  end
+  local n, width = #plain_table(t, "sort"), 1
+  local from, into = {}, {}
+  for i = 1, n do from[i] = t[i] end
+  while width < n do
+    for low = 1, n, 2 * width do
+      local middle, high = low + width, low + 2 * width
+      join(from, into, low, middle <= n and middle or n + 1, high <= n and high or n + 1, less or is_less)
+    end
+    from, into, width = into, from, 2 * width
+  end
+  for i = 1, n do t[i] = from[i] end
 end
 
 function safe_table.unpack(t, i, j)
@@ -169,16 +205,23 @@ local function safe_xpcall(f, handler, ...)
   return handled(handler, check(pcall(f, ...)))
 end
 
+local ORIGINAL = {} -- key of a metatable's copy: what it is a copy of
+
 local function safe_setmetatable(t, mt)
-  if type(mt) == "table" then
-    if rawget(mt, "__gc") ~= nil then error("metatables with __gc are not allowed here", 2) end
+  if type(mt) ~= "table" then return setmetatable(t, mt) end
+  local copy = { [ORIGINAL] = mt }
+  for name, value in next, mt do copy[name] = value end
+  for _, name in ipairs { "__gc", "__mode" } do
+    if copy[name] ~= nil then error(("metatables with %s are not allowed here"):format(name), 2) end
   end
-  return setmetatable(t, mt)
+  if copy.__call ~= nil and type(copy.__call) ~= "function" then error("__call: a function expected", 2) end
+  return setmetatable(t, copy)
 end
 
 local function safe_getmetatable(value)
   if type(value) ~= "table" then return nil end
-  return getmetatable(value)
+  local mt = getmetatable(value)
+  return type(mt) == "table" and rawget(mt, ORIGINAL) or mt
 end
 
 -- What the host does for a policy: it is asked by yielding.
