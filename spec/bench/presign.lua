@@ -70,6 +70,7 @@ for _, l in ipairs { { "LuaJIT", "luajit", 60 }, { "Lua 5.4", "lua54", 45 } } do
   rate("JSON of 100, " .. title, name .. "_json100", "awscrt", "awscrt", json_goal)
   rate("JSON of 10,000 in pieces, " .. title, name .. "_pieces10000", "awscrt", "awscrt", json_goal)
   rate("JSON of 10,000 in one text, " .. title, name .. "_json10000", "awscrt", "awscrt", json_goal)
+  rate("JSON of 10,000 in one text, " .. title, name .. "_json10000", name .. "_text10000", "a string as long, alone")
   rate("one call per URL, " .. title, name .. "_call", "awscrt", "awscrt", 20)
   rate("one call, anything, " .. title, name .. "_presign", "awscrt", "awscrt")
   cost("table, 10,000 against 100, " .. title, name .. "_table10000", name .. "_table100", "ours, of 100", 1.2)

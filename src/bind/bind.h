@@ -68,9 +68,9 @@ int lsb_push_buf(lua_State *L, ls_buf *buf);
  * lsb_call_paused: they would more than double the heap. */
 bool lsb_pause_pays(lua_State *L, size_t bytes);
 
-/* Calls a function with what is on the stack while LuaJIT's collector rests,
- * and has it catch up afterwards; the number of results. Strings that all live
- * until the call returns are collected once then, not at every doubling. */
-int lsb_call_paused(lua_State *L, lua_CFunction function, size_t bytes);
+/* Calls a function with what is on the stack while LuaJIT's collector rests;
+ * the number of results. It has nothing to find among strings that all live
+ * until the call returns, and begins afterwards, at its usual pace. */
+int lsb_call_paused(lua_State *L, lua_CFunction function);
 
 #endif

@@ -21,7 +21,7 @@ bool lsb_pause_pays(lua_State *L, size_t bytes)
 #endif
 }
 
-int lsb_call_paused(lua_State *L, lua_CFunction function, size_t bytes)
+int lsb_call_paused(lua_State *L, lua_CFunction function)
 {
   int arguments = lua_gettop(L), status;
 
@@ -39,6 +39,5 @@ int lsb_call_paused(lua_State *L, lua_CFunction function, size_t bytes)
     }
     return lua_error(L);
   }
-  lua_gc(L, LUA_GCSTEP, (int)(bytes / 1024));
   return lua_gettop(L);
 }

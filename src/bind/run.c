@@ -165,7 +165,7 @@ static int l_presign_parts(lua_State *L)
   /* In a list are tables of Lua's, and mistakes to be told where they are. */
   if(!b.list && lsb_pause_pays(L, b.count * URL_SIZE)) {
     lua_settop(L, 2);
-    return lsb_call_paused(L, list_urls, b.count * URL_SIZE);
+    return lsb_call_paused(L, list_urls);
   }
   return list_urls(L);
 }
