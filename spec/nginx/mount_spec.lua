@@ -174,6 +174,13 @@ describe("the broker mounted in a stock nginx", function()
     message = without("main", "thread_pool longshore ")
     assert.truthy(message:find("thread_pool longshore threads=2 max_queue=65536;", 1, true), message)
     assert.truthy(message:find("main context", 1, true))
+    -- Only the log says what the configuration lacks.
+    local server
+    lines.main, server = lines.main:gsub("env [%w_]+;\n", "")
+    assert.equal(1, server)
+    server = nginx.start(lines)
+    assert.equal(503, http.call("GET", server.url .. "/v0.5/files/info", "ls_x").status)
+    assert.truthy(server:log():find("nginx passes on what its main context names: `env ", 1, true))
   end)
 
   it("needs none of the lines for bodies and logs", function()
