@@ -1,4 +1,5 @@
 -- Calls in threads, many of them at once. See longshore.nginx.gate.
+local fake_ngx = require "spec.support.fake_ngx"
 local serve = require "spec.support.serve"
 local support = require "spec.support"
 
@@ -23,34 +24,33 @@ describe("many calls in threads", function()
   -- nginx drops a timer without a word to whoever set it when too many run, those of other applications.
   it("set that timer again when nginx never ran it", function()
     local now, timers, ran = 1000, {}, 0
-    local permits = { wait = function() return true end, post = function() end }
-    local semaphores = { new = function() return permits end }
-    local loaded, known = package.loaded["ngx.semaphore"], package.loaded["longshore.nginx.gate"]
-    package.loaded["ngx.semaphore"], package.loaded["longshore.nginx.gate"] = semaphores, nil
-    rawset(_G, "ngx", {
+    fake_ngx({
       now = function() return now end,
-      timer = { at = function(_, fn, gate) timers[#timers + 1] = { fn, gate } return 1 end },
-      sleep = function() now = now + 0.02 error("asleep", 0) end,
-      run_worker_thread = function() ran = ran + 1 return true, "answer" end,
-    })
-    finally(function()
-      rawset(_G, "ngx", nil)
-      package.loaded["ngx.semaphore"], package.loaded["longshore.nginx.gate"] = loaded, known
-    end)
-    local gate = require("longshore.nginx.gate").new { pool = "p", permits = 2, queue = 1, seconds = 1 }
-    for _ = 1, 5 do assert.equal("answer", gate:run("m", "f")) end
-    assert.equal(1, #timers)
-    now = now + 5
-    for _ = 1, 5 do gate:run("m", "f") end
-    assert.equal(2, #timers)
-    -- One that runs is set no second time, however long it does.
-    gate.running = 1
-    for _ = 1, 3 do
+      timer = { at = function(_, fn, gate)
+        timers[#timers + 1] = { fn, gate }
+        return 1
+      end },
+      sleep = function() error("asleep", 0) end,
+      run_worker_thread = function()
+        ran = ran + 1
+        return true, "answer"
+      end,
+    }, function()
+      local gate = require("longshore.nginx.gate").new { pool = "p", permits = 2, queue = 1, seconds = 1 }
+      for _ = 1, 5 do assert.equal("answer", gate:run("m", "f")) end
+      assert.equal(1, #timers)
       now = now + 5
-      assert.is_false(pcall(timers[2][1], false, gate))
-      gate:run("m", "f")
-    end
-    assert.equal(2, #timers)
-    assert.equal(13, ran)
+      for _ = 1, 5 do gate:run("m", "f") end
+      assert.equal(2, #timers)
+      -- One that runs is set no second time, however long it does.
+      gate.running = 1
+      for _ = 1, 3 do
+        now = now + 5
+        assert.is_false(pcall(timers[2][1], false, gate))
+        gate:run("m", "f")
+      end
+      assert.equal(2, #timers)
+      assert.equal(13, ran)
+    end)
   end)
 end)

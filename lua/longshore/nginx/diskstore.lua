@@ -328,12 +328,17 @@ function _M.headers()
   set_headers(more)
 end
 
+-- What is older than nginx is looked for until all of it is gone, and no longer: were the
+-- clock set back later, what has just begun would look as old.
 local function sweep_turn(premature, self)
   if premature or self.sweeping then return end
   self.sweeping = true
+  local shared = ngx.shared[_M.dictionary]
   local called, report, why = pcall(run, self, "janitor", "sweep", self.store, _M.dictionary,
-    { grace = self.disk.grace_seconds, stale = self.disk.stale_seconds, dead_before = self.started })
+    { grace = self.disk.grace_seconds, stale = self.disk.stale_seconds,
+      dead_before = not shared:get("dead_gone") and self.started or nil })
   self.sweeping = false
+  if called and report and report.errors == 0 then shared:set("dead_gone", true) end
   if not called or not report then
     ngx.log(ngx.ERR, "disk store janitor: ", tostring(called and why and why.cause or report))
   elseif report.errors > 0 then
