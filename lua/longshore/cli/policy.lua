@@ -45,8 +45,8 @@ A case: what is asked, and what should come of it.
 
 `hook` is before_initiate unless named; `context` is filled up with an actor
 and what else the hook sees; `host` says what the broker would answer (take,
-find, head, fetch). `refuse` names a code (true: any), `message` a part of the
-message.
+find, head, url, fetch). `refuse` names a code (true: any), `message` a part of the
+message, `field` and `status` what else the refusal says.
 
 Exit codes: 0 good, 1 the policy does not load or a case fails, 2 wrong usage.
 

@@ -16,10 +16,58 @@ local keys = require "longshore.policy.keys"
 
 local _M = {}
 
-local function invalid(path, why) return errors.fail("invalid", ("%s: %s"):format(path, why), { field = "cases" }) end
+local function invalid(path, why)
+  if why:sub(1, #path + 1) ~= path .. ":" then why = path .. ": " .. why end
+  return errors.fail("invalid", why, { field = "cases" })
+end
 
 local KNOWN = { name = "string", hook = "string", context = "table", actor = "table", expect = "table", host = "table",
-  now = true }
+  now = "string number" }
+local EXPECT = { allow = "boolean", refuse = "boolean string", rewrites = "table", message = "string", field = "string",
+  status = "number" }
+local HOST = { take = "number", find = "table", head = "string", url = "string", fetch = "table" }
+
+-- What is wrong with the fields of a table, if anything is.
+local function wrong(given, known)
+  for name, value in pairs(given) do
+    local kinds = known[name]
+    if not kinds then return ("there is no field %q"):format(tostring(name)) end
+    if not kinds:find(type(value), 1, true) then
+      return ("%s: a %s expected, got a %s"):format(name, kinds:gsub(" ", " or a "), type(value))
+    end
+  end
+end
+
+-- What is wrong with a case, if anything is.
+local function mistake(case)
+  if type(case) ~= "table" then return "a table expected" end
+  local why = wrong(case, KNOWN)
+  if why then return why end
+  local hook = case.hook or "before_initiate"
+  if not contract.hooks[hook] then return ("there is no hook %q"):format(hook) end
+  if not case.expect then return "expect is missing" end
+  why = wrong(case.expect, EXPECT)
+  if why then return "expect: " .. why end
+  why = wrong(case.host or {}, HOST)
+  if why then return "host: " .. why end
+  if case.now and not dates.parse_time(case.now) then return "now: a time such as 2026-03-02T10:00:00Z expected" end
+  local seen = { actor = true }
+  for _, field in ipairs(contract.hooks[hook].sees) do seen[field] = true end
+  for field in pairs(case.context or {}) do
+    if not seen[field] then return ("context: %s sees no %q"):format(hook, tostring(field)) end
+  end
+  local expect = case.expect
+  for field in pairs(expect.rewrites or {}) do
+    if not (contract.hooks[hook].rewrites or {})[field] then
+      return ("expect: %s rewrites no %q"):format(hook, tostring(field))
+    end
+  end
+  local refuses = expect.refuse or expect.allow == false or expect.message or expect.field or expect.status
+  if refuses and (expect.allow or expect.rewrites) then
+    return "expect: a request is allowed (allow, rewrites) or refused (refuse, status, ...), not both"
+  end
+  if refuses and expect.refuse == nil then expect.refuse = true end
+end
 
 --- Reads a file of cases: JSON, or Lua that returns a list (and can reach nothing).
 -- @tparam string path
@@ -27,8 +75,10 @@ local KNOWN = { name = "string", hook = "string", context = "table", actor = "ta
 function _M.read(path)
   local f, why = io.open(path, "rb")
   if not f then return errors.fail("not_found", why) end
-  local text = f:read("*a")
+  local text
+  text, why = f:read("*a")
   f:close()
+  if not text then return errors.fail("io", ("%s: %s"):format(path, why)) end
   local list
   if path:find("%.json$") then
     local err
@@ -52,20 +102,16 @@ function _M.read(path)
     if not ok then return invalid(path, tostring(list)) end
   end
   if type(list) ~= "table" or #list == 0 then return invalid(path, "a list of cases expected") end
-  for i, case in ipairs(list) do
-    local place = ("%s: case %d"):format(path, i)
-    if type(case) ~= "table" then return invalid(place, "a table expected") end
-    for name, value in pairs(case) do
-      local kind = KNOWN[name]
-      if not kind or (kind ~= true and type(value) ~= kind) then
-        return invalid(place, kind and ("%s: a %s expected"):format(name, kind)
-          or ("there is no field %q"):format(tostring(name)))
-      end
+  for key in pairs(list) do
+    if type(key) ~= "number" or key % 1 ~= 0 or key < 1 or key > #list then
+      return invalid(path, ("a list of cases expected, not a field %q"):format(tostring(key)))
     end
-    if case.hook and not contract.hooks[case.hook] then
-      return invalid(place, ("there is no hook %q"):format(case.hook))
-    elseif not case.expect then
-      return invalid(place, "expect is missing")
+  end
+  for i = 1, #list do
+    local wrong_with = mistake(list[i])
+    if wrong_with then
+      local name = type(list[i]) == "table" and type(list[i].name) == "string" and (" (%s)"):format(list[i].name) or ""
+      return invalid(("%s: case %d%s"):format(path, i, name), wrong_with)
     end
   end
   return list
@@ -154,10 +200,12 @@ local function judge(expect, decision, err, reason)
       ok = ok and contains(decision, expect.rewrites)
     end
   else
-    got = ("refused: %s: %s%s"):format(err.code, err.message, reason and " (" .. reason .. ")" or "")
+    got = ("refused: %s%s: %s%s"):format(err.code, err.status and (" (%.0f)"):format(err.status) or "", err.message,
+      reason and " (" .. reason .. ")" or "")
     ok = expect.refuse == true or expect.refuse == err.code
     ok = ok and (not expect.message or err.message:find(expect.message, 1, true) ~= nil)
     ok = ok and (not expect.field or expect.field == err.field)
+    ok = ok and (not expect.status or expect.status == err.status)
     -- A policy that broke has not refused.
     if err.code == "internal" and expect.refuse ~= "internal" then ok = false end
   end

@@ -35,8 +35,11 @@ _M.services = { "now", "log", "word", "sha256", "take", "find", "fetch", "head",
 local function read(path)
   local f, why = io.open(path, "rb")
   if not f then return errors.fail("not_found", why) end
-  local text = f:read(MAX_FILE + 1) or ""
+  local text
+  text, why = f:read(MAX_FILE + 1)
   f:close()
+  if not text and why then return errors.fail("io", ("%s: %s"):format(path, why)) end
+  text = text or ""
   if #text > MAX_FILE then return errors.fail("too_large", path .. ": longer than 1 MiB") end
   return text
 end
@@ -146,10 +149,14 @@ end
 local function load_text(options, text, modules)
   local loading = options.trusted and load_trusted or load_sandboxed
   local policy, err = loading(options, text, modules)
-  if not policy then return nil, err end
+  local name = options.path:match("[^/]*$")
+  local function bad(why) -- which file it is, where that is not said
+    return why:find(name .. ":", 1, true) and why or ("%s: %s"):format(name, why)
+  end
+  if not policy then return errors.fail(err.code, bad(err.message)) end
   for hook in pairs(policy) do
     if hook ~= "name" and hook ~= "about" and not contract.hooks[hook] then
-      return errors.fail("invalid", ("there is no hook %q"):format(hook))
+      return errors.fail("invalid", bad(("there is no hook %q"):format(hook)))
     end
   end
   return policy

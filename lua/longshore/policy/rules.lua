@@ -78,7 +78,16 @@ local function add(into, rule, path)
   elseif rule.about then
     table.insert(into.about, rule.about)
   end
-  for i, part in ipairs(rule) do add(into, part, ("%s[%d]"):format(path, i)) end
+  local count = 0
+  for i, part in ipairs(rule) do
+    add(into, part, ("%s[%d]"):format(path, i))
+    count = i
+  end
+  for key in pairs(rule) do
+    if type(key) == "number" and not (key >= 1 and key <= count) then -- else all behind the hole would be no rules
+      error(("%s[%d]: a table of hooks expected, got a nil"):format(path, count + 1), 0)
+    end
+  end
 end
 
 --- Makes one policy of several, asked in order. A rule's own hooks come before
@@ -96,4 +105,4 @@ function _M.chain(list)
   return policy
 end
 
-return _M
+return setmetatable(_M, { __index = function(_, name) error(("there is no rule %q"):format(tostring(name)), 2) end })

@@ -52,7 +52,7 @@ local function parse_network(text)
   local bytes, is_v4 = parse(address or text)
   length = tonumber(length) or (is_v4 and 32 or 128)
   if not bytes or length > (is_v4 and 32 or 128) then
-    error(("rules.addresses: %q is not an address or a network such as 10.0.0.0/8"):format(text), 0)
+    error(("rules.addresses: %q is not an address or a network such as 10.0.0.0/8"):format(text), 3)
   end
   return { bytes = bytes, bits = is_v4 and length + 96 or length }
 end
@@ -79,7 +79,7 @@ end
 -- treated as one that is not in a list.
 -- @tparam table options `allow`, `deny`: lists of addresses and networks, IPv4 and IPv6
 function _M.addresses(options)
-  util.options("addresses", options, { allow = "table", deny = "table" })
+  util.options("addresses", options, { allow = "list", deny = "list" }, "allow or deny")
   local allow, deny = {}, {}
   for i, text in ipairs(options.allow or {}) do allow[i] = parse_network(text) end
   for i, text in ipairs(options.deny or {}) do deny[i] = parse_network(text) end
@@ -100,10 +100,14 @@ end
 -- @tparam table options `user` ("anonymous"), `organization`, `tenant` ("default"), `rights` (list, default
 -- { "upload" }), `services` (list; default: all)
 function _M.anonymous(options)
-  util.options("anonymous", options, { user = "string", organization = "string", tenant = "string", rights = "table",
-    services = "table" })
-  if not options.organization then error("rules.anonymous: organization is missing", 0) end
+  util.options("anonymous", options, { user = "string", organization = "string", tenant = "string", rights = "list",
+    services = "list" })
+  if not options.organization then error("rules.anonymous: organization is missing", 2) end
   local rights, services = util.set(options.rights or { "upload" }), options.services and util.set(options.services)
+  util.options("anonymous: rights", rights, { read = "boolean", upload = "boolean", delete = "boolean",
+    admin = "boolean" })
+  util.options("anonymous: services", services or {}, { newton = "boolean", athena = "boolean", geolens = "boolean",
+    cognite = "boolean" })
   return {
     about = "without a token: " .. table.concat(options.rights or { "upload" }, ", "),
     authenticate = function(context)
@@ -128,6 +132,7 @@ function _M.forbid(options)
       end
     end
   end
+  if not names[1] then error("rules.forbid: delete, abort, visibility or download is missing", 2) end
   rule.about = "never: " .. table.concat(names, ", ")
   return rule
 end
@@ -137,7 +142,7 @@ end
 -- @tparam table rules by name; `otherwise` for all others (without it they are refused)
 function _M.by(which, rules)
   if type(which) ~= "function" or type(rules) ~= "table" then
-    error("rules.by: a function and a table of rules expected", 0)
+    error("rules.by: a function and a table of rules expected", 2)
   end
   local chain = require("longshore.policy.rules").chain
   local chosen, hooks, names = {}, {}, {}

@@ -24,7 +24,14 @@ end
 --- MIME types.
 -- @tparam table options `allow`, `deny`: lists of types; `video/*` stands for all of a kind
 function _M.types(options)
-  util.options("types", options, { allow = "table", deny = "table" })
+  util.options("types", options, { allow = "list", deny = "list" }, "allow or deny")
+  for _, list in pairs(options) do
+    for _, name in ipairs(list) do
+      if not name:find("^[^/%s]+/[^/%s;]+$") then
+        error(("rules.types: %q is no type such as image/png"):format(name), 2)
+      end
+    end
+  end
   return {
     about = "types: " .. (options.allow and table.concat(options.allow, ", ") or "any")
       .. (options.deny and ", none of " .. table.concat(options.deny, ", ") or ""),
@@ -41,10 +48,17 @@ end
 
 --- Extensions of the file's name, and of the key where the client names that, in any case; every one of `a.php.jpg`
 -- must not be denied.
--- @tparam table options `allow`, `deny`: lists without dots; `none`: whether a name may have none (true)
+-- @tparam table options `allow`, `deny`: lists; `none`: whether a name may have none (true)
 function _M.extensions(options)
-  util.options("extensions", options, { allow = "table", deny = "table", none = "boolean" })
-  local allow, deny = util.set(options.allow), util.set(options.deny)
+  util.options("extensions", options, { allow = "list", deny = "list", none = "boolean" }, "allow, deny or none")
+  local allow, deny = {}, {}
+  for set, list in pairs { [allow] = options.allow or {}, [deny] = options.deny or {} } do
+    for _, name in ipairs(list) do
+      local bare = name:lower():match("^%.?([%w_%-]+)$")
+      if not bare then error(("rules.extensions: %q is no extension such as jpg"):format(name), 2) end
+      set[bare] = true
+    end
+  end
   return {
     about = "extensions: " .. (options.allow and table.concat(options.allow, ", ") or "any")
       .. (options.deny and ", none of " .. table.concat(options.deny, ", ") or ""),
@@ -146,9 +160,9 @@ end
 -- @tparam table options `url` (which the configuration must allow, `policy.fetch`), `seconds` (20, at most 60),
 -- `headers`, `max_size`: larger files are not scanned but refused (`larger = "allow"`: let through)
 function _M.antivirus(options)
-  util.options("antivirus", options, { url = "string", seconds = "number", headers = "table", max_size = "number",
-    larger = "string" })
-  if not options.url then error("rules.antivirus: url is missing", 0) end
+  util.options("antivirus", options, { url = "string", seconds = "positive", headers = "table", max_size = "whole",
+    larger = { allow = true, refuse = true } })
+  if not (options.url or ""):find("^https?://[^/]") then error("rules.antivirus: url: an http URL expected", 2) end
   return {
     about = "a scanner at " .. options.url .. " must find it clean",
     before_register = function(context, host)

@@ -15,13 +15,18 @@ local FIELDS = util.set { "service", "tenant", "organization", "user", "file_id"
 -- @tparam string template has {file_id} or {upload_id}; further {service} {tenant} {organization} {user}
 -- {year} {month} {day} {extension} (letters and digits, else "bin")
 function _M.key(template)
-  if type(template) ~= "string" then error("rules.key: a template expected", 0) end
+  if type(template) ~= "string" then error("rules.key: a template expected", 2) end
   local own = false
   for field in template:gmatch("{([^}]*)}") do
-    if not FIELDS[field] then error(("rules.key: there is no field {%s}"):format(field), 0) end
+    if not FIELDS[field] then error(("rules.key: there is no field {%s}"):format(field), 2) end
     own = own or field == "file_id" or field == "upload_id"
   end
-  if not own then error("rules.key: {file_id} or {upload_id} must be in it, or uploads would share a key", 0) end
+  for segment in (template:gsub("{[^}]*}", "x") .. "/"):gmatch("([^/]*)/") do
+    if segment == "" or segment == "." or segment == ".." or segment:find("[^%w%._~%-]") then
+      error("rules.key: letters, digits, . _ ~ - and single / expected, and no . or .. between them", 2)
+    end
+  end
+  if not own then error("rules.key: {file_id} or {upload_id} must be in it, or uploads would share a key", 2) end
   return {
     about = "keys: " .. template,
     before_initiate = function(context, host)
@@ -46,8 +51,15 @@ end
 -- a bucket in the configuration; `otherwise`: the bucket of all others (without it they are refused). Where the
 -- client names the bucket (athena) it stands, and only who has none here is refused
 function _M.bucket(options)
-  util.options("bucket", options, { by = "string", buckets = "table", otherwise = "string" })
+  util.options("bucket", options, { by = util.set { "tenant", "organization", "user", "service" }, buckets = "table",
+    otherwise = "string" })
   local by = options.by or "tenant"
+  if not options.buckets then error("rules.bucket: buckets is missing", 2) end
+  for value, name in pairs(options.buckets) do
+    if type(value) ~= "string" or type(name) ~= "string" then
+      error(("rules.bucket: buckets: the name of a bucket for each %s expected"):format(by), 2)
+    end
+  end
   return {
     about = ("the bucket follows the %s"):format(by),
     before_initiate = function(context)
@@ -70,7 +82,7 @@ local ABOUT = {
 -- @tparam string mode `replace`; `keep` (the new one is refused); `new-key` (both stay); `if-match` (replaced when
 -- the request's metadata has `if_match`, the ETag of the one that is there; a new name needs none)
 function _M.overwrite(mode)
-  if not ABOUT[mode] then error("rules.overwrite: replace, keep, new-key or if-match expected", 0) end
+  if not ABOUT[mode] then error("rules.overwrite: replace, keep, new-key or if-match expected", 2) end
   local rule = { about = ABOUT[mode] }
   local if_exists = ({ replace = "replace", keep = "refuse", ["new-key"] = "keep" })[mode]
   if if_exists then

@@ -9,8 +9,9 @@ local _M = {}
 --- Sizes of a file.
 -- @tparam table options `max`, `min` (bytes), `announced` (refuse an upload that does not say its size)
 function _M.size(options)
-  util.options("size", options, { max = "number", min = "number", announced = "boolean" })
+  util.options("size", options, { max = "whole", min = "whole", announced = "boolean" }, "max, min or announced")
   local min = options.min or 0
+  if options.max and min > options.max then error("rules.size: min is more than max", 2) end
   return {
     about = ("a file has %s to %s"):format(util.bytes(min), options.max and util.bytes(options.max) or "any size"),
     before_initiate = function(context)
@@ -38,7 +39,7 @@ function _M.size(options)
   }
 end
 
-local LIMITS = { bytes = "number", files = "number", running = "number" }
+local LIMITS = { bytes = "whole", files = "whole", running = "whole" }
 
 --- Quotas of a user and of an organization: finished and running files count, in
 -- the transaction that starts an upload, so parallel requests cannot overrun them.
@@ -47,10 +48,11 @@ local LIMITS = { bytes = "number", files = "number", running = "number" }
 -- too many are removed. `rules.size { announced = true }` refuses such uploads.
 -- @tparam table options `user` and `organization`, each with `bytes`, `files`, `running`
 function _M.quota(options)
-  util.options("quota", options, { user = "table", organization = "table" })
+  util.options("quota", options, { user = "table", organization = "table" }, "user or organization")
   local about = {}
   for _, scope in ipairs { "user", "organization" } do
-    local limits = util.options("quota", options[scope] or {}, LIMITS)
+    local limits = options[scope] or {}
+    util.options("quota", limits, LIMITS, options[scope] and scope .. ": bytes, files or running")
     for _, name in ipairs { "bytes", "files", "running" } do
       if limits[name] then
         about[#about + 1] = ("each %s: %s"):format(scope, name == "bytes" and util.bytes(limits[name])
@@ -77,7 +79,7 @@ end
 --- How many files a user or an organization may have: a quota of files.
 -- @tparam table options `user`, `organization` (numbers)
 function _M.count(options)
-  util.options("count", options, { user = "number", organization = "number" })
+  util.options("count", options, { user = "whole", organization = "whole" }, "user or organization")
   return _M.quota {
     user = options.user and { files = options.user }, organization = options.organization
       and { files = options.organization },
@@ -95,13 +97,13 @@ local WHO = {
 -- @tparam table options `limit` times in `seconds` (60), `by` user (default), organization, address or all,
 -- `hook` (default before_initiate), `name` (rules of one name share their count)
 function _M.rate(options)
-  util.options("rate", options, { limit = "number", seconds = "number", by = "string", hook = "string",
+  util.options("rate", options, { limit = "positive", seconds = "positive", by = WHO, hook = "string",
     name = "string" })
   local limit, seconds, by, hook = options.limit, options.seconds or 60, options.by or "user",
     options.hook or "before_initiate"
-  if not limit or limit < 1 then error("rules.rate: limit: 1 or more expected", 0) end
-  if not WHO[by] then error("rules.rate: by: user, organization, address or all expected", 0) end
-  if hook:sub(1, 7) ~= "before_" then error("rules.rate: hook: a before_ hook expected", 0) end
+  if not limit or limit < 1 then error("rules.rate: limit: 1 or more expected", 2) end
+  if seconds > 31536000 then error("rules.rate: seconds: at most a year expected", 2) end
+  if hook:sub(1, 7) ~= "before_" then error("rules.rate: hook: a before_ hook expected", 2) end
   return {
     about = ("at most %.0f times in %.0f s by %s (%s)"):format(limit, seconds, by, hook),
     [hook] = function(context, host)
@@ -135,11 +137,14 @@ end
 -- `max`; `url`: seconds of a part's URL; `download`: of a download's; `clients`: list of `{agent=, upload=,
 -- url=}`, the first whose `agent` the User-Agent begins with
 function _M.expiry(options)
-  util.options("expiry", options, { upload = "number", per_gib = "number", max = "number", url = "number",
-    download = "number", clients = "table" })
+  util.options("expiry", options, { upload = "positive", per_gib = "positive", max = "positive", url = "positive",
+    download = "positive", clients = "table" }, "upload, url, download or clients")
   for _, entry in ipairs(options.clients or {}) do
-    util.options("expiry.clients", entry, { agent = "string", upload = "number", url = "number" })
-    if not entry.agent then error("rules.expiry: clients: agent is missing", 0) end
+    util.options("expiry.clients", entry, { agent = "string", upload = "positive", url = "positive" })
+    if not entry.agent then error("rules.expiry: clients: agent is missing", 2) end
+  end
+  if (options.per_gib or options.max) and not (options.upload or options.clients) then
+    error("rules.expiry: upload is missing", 2)
   end
   local about = {}
   if options.upload then
@@ -170,7 +175,7 @@ local function minute_of(text, option)
   local h, m = tostring(text):match("^(%d%d?):(%d%d)$")
   h, m = tonumber(h), tonumber(m)
   if not h or m > 59 or h * 60 + m > 1440 then
-    error(("rules.hours: %s: a time such as 08:30 expected"):format(option), 0)
+    error(("rules.hours: %s: a time such as 08:30 expected"):format(option), 3)
   end
   return h * 60 + m
 end
@@ -179,13 +184,13 @@ end
 -- @tparam table options `from` ("08:00"), `to` ("18:00"; before `from`: over midnight), `days` (default mon to
 -- fri), `zone` ("+01:00", or with summer time as POSIX has it, "CET-1CEST,M3.5.0,M10.5.0/3"; default UTC)
 function _M.hours(options)
-  util.options("hours", options, { from = "string", to = "string", days = "table", zone = "string" })
+  util.options("hours", options, { from = "string", to = "string", days = "list", zone = "string" })
   local from, to = minute_of(options.from or "08:00", "from"), minute_of(options.to or "18:00", "to")
   local zone = util.offset(options.zone)
-  if not zone then error("rules.hours: zone: an offset such as +01:00, or CET-1CEST,M3.5.0,M10.5.0/3, expected", 0) end
+  if not zone then error("rules.hours: zone: an offset such as +01:00, or CET-1CEST,M3.5.0,M10.5.0/3, expected", 2) end
   local days, names = {}, options.days or { "mon", "tue", "wed", "thu", "fri" }
   for _, name in ipairs(names) do
-    if not DAYS[name] then error("rules.hours: days: mon, tue, wed, thu, fri, sat, sun expected", 0) end
+    if not DAYS[name] then error("rules.hours: days: mon, tue, wed, thu, fri, sat, sun expected", 2) end
     days[DAYS[name]] = true
   end
   local text = ("%s to %s (%s), %s"):format(options.from or "08:00", options.to or "18:00", options.zone or "UTC",

@@ -15,11 +15,11 @@ end
 --- Storage class by size and type: the first entry that fits.
 -- @tparam {table,...} list each `class`, and perhaps `larger_than`, `smaller_than` (bytes), `type` (`video/*`)
 function _M.storage_class(list)
-  if type(list) ~= "table" or not list[1] then error("rules.storage_class: a list expected", 0) end
+  if type(list) ~= "table" or not list[1] then error("rules.storage_class: a list expected", 2) end
   for _, entry in ipairs(list) do
-    util.options("storage_class", entry, { class = "string", larger_than = "number", smaller_than = "number",
+    util.options("storage_class", entry, { class = "string", larger_than = "whole", smaller_than = "whole",
       type = "string" })
-    if not entry.class then error("rules.storage_class: class is missing", 0) end
+    if not entry.class then error("rules.storage_class: class is missing", 2) end
   end
   return {
     about = "storage class: " .. list[1].class .. (list[2] and " and others" or ""),
@@ -40,8 +40,12 @@ end
 --- Encryption at the store.
 -- @tparam table options `algorithm` (AES256 or aws:kms), `key` (of KMS), `keys`: tenant or organization to key
 function _M.encryption(options)
-  util.options("encryption", options, { algorithm = "string", key = "string", keys = "table" })
+  util.options("encryption", options, { algorithm = util.set { "AES256", "aws:kms", "aws:kms:dsse" }, key = "string",
+    keys = "table" })
   local algorithm = options.algorithm or ((options.key or options.keys) and "aws:kms" or "AES256")
+  if algorithm == "AES256" and (options.key or options.keys) then
+    error("rules.encryption: AES256 has no keys of one's own", 2)
+  end
   return {
     about = "encrypted at the store: " .. algorithm,
     before_initiate = function(context)
@@ -59,13 +63,9 @@ end
 --- Locks the object at a store that has object lock.
 -- @tparam table options `mode` (COMPLIANCE or GOVERNANCE), `days`
 function _M.lock(options)
-  util.options("lock", options, { mode = "string", days = "number" })
+  util.options("lock", options, { mode = util.set { "COMPLIANCE", "GOVERNANCE" }, days = "whole" })
   local mode, days = options.mode or "COMPLIANCE", options.days or 0
-  if mode ~= "COMPLIANCE" and mode ~= "GOVERNANCE" then
-    error("rules.lock: mode: COMPLIANCE or GOVERNANCE expected", 0)
-  elseif days <= 0 then
-    error("rules.lock: days: how many the object is locked", 0)
-  end
+  if days < 1 then error("rules.lock: days: how many the object is locked", 2) end
   return {
     about = ("locked at the store for %.0f days (%s)"):format(days, mode),
     before_initiate = function(context, host)
@@ -84,9 +84,14 @@ local NOT_IN_TAGS = "[^%w _%.:/=%+%-@]"
 -- @tparam table options `set`: fixed tags; `metadata`: fields of the metadata to take along; `actor`: fields of
 -- the actor (user, organization, tenant); what a tag may not have becomes `_` there, and is refused in metadata
 function _M.tags(options)
-  util.options("tags", options, { set = "table", metadata = "table", actor = "table" })
+  util.options("tags", options, { set = "table", metadata = "list", actor = "list" }, "set, metadata or actor")
   for _, name in ipairs(options.actor or {}) do
-    if not ACTOR[name] then error("rules.tags: actor: user, organization or tenant expected", 0) end
+    if not ACTOR[name] then error("rules.tags: actor: user, organization or tenant expected", 2) end
+  end
+  for name, value in pairs(options.set or {}) do
+    if type(name) ~= "string" or type(value) ~= "string" or (name .. value):find(NOT_IN_TAGS) then
+      error("rules.tags: set: letters, digits, spaces and _ . : / = + - @ expected, as texts", 2)
+    end
   end
   return {
     about = "tagged",
@@ -132,13 +137,23 @@ local function check_field(name, value, wanted)
   return nil, name
 end
 
+local FIELD = { type = util.set { "string", "number", "integer", "boolean", "table" }, required = "boolean",
+  max = "number", min = "number", pattern = "string", one_of = "table" }
+
 --- A schema for the metadata of uploads.
 -- @tparam table options `fields`: name to `{type=string|number|integer|boolean|table, required=, max=, min=,
 -- pattern=, one_of=}`; `other`: whether further fields are allowed (true)
 function _M.metadata(options)
-  util.options("metadata", options, { fields = "table", other = "boolean" })
+  util.options("metadata", options, { fields = "table", other = "boolean" }, "fields")
   local names = {}
-  for name in pairs(options.fields or {}) do names[#names + 1] = name end
+  for name, field in pairs(options.fields or {}) do
+    if type(name) ~= "string" then error("rules.metadata: fields: a table of fields by name expected", 2) end
+    util.options("metadata: " .. name, field, FIELD)
+    if field.pattern and not pcall(string.find, "", field.pattern) then
+      error(("rules.metadata: %s: %q is no pattern"):format(name, field.pattern), 2)
+    end
+    names[#names + 1] = name
+  end
   table.sort(names)
   local function bad(name, why)
     return false, { code = "invalid", field = "metadata." .. name, message = ("metadata.%s: %s"):format(name, why) }

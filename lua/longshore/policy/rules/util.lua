@@ -6,21 +6,57 @@ local _M = {}
 
 local floor = math.floor
 
---- Checks the options of a rule; a mistake in one raises, when the policy loads.
+local function is_list(value)
+  if type(value) ~= "table" or value[1] == nil then return false end
+  for key in pairs(value) do
+    if type(key) ~= "number" or type(value[key]) ~= "string" or key > #value then return false end
+  end
+  return true
+end
+
+-- Kinds of options beside Lua's types.
+local kinds = {
+  list = { is_list, "a list of texts" },
+  whole = { function(v) return type(v) == "number" and v % 1 == 0 and v >= 0 and v <= 9007199254740991 end,
+    "a whole number" },
+  positive = { function(v) return type(v) == "number" and v > 0 and v < math.huge end, "a number above 0" },
+}
+
+--- Checks the options of a rule; a mistake in one raises, when the policy loads, and names the
+-- line of the policy.
 -- @tparam string rule its name
 -- @tparam table options
--- @tparam table known option to type, or to a list of types
+-- @tparam table known option to its type or kind (`list` of texts, `whole`, `positive`), or to the set of its values
+-- @tparam[opt] string needed what is missing when there is no option at all
 -- @treturn table options
-function _M.options(rule, options, known)
-  if type(options) ~= "table" then error(("rules.%s: a table of options expected"):format(rule), 0) end
+function _M.options(rule, options, known, needed)
+  if type(options) ~= "table" then error(("rules.%s: a table of options expected"):format(rule), 3) end
+  local any = false
   for name, value in pairs(options) do
     local wanted = known[name]
-    if not wanted then error(("rules.%s: there is no option %q"):format(rule, tostring(name)), 0) end
-    if type(value) ~= wanted then
-      error(("rules.%s: %s: a %s expected, got a %s"):format(rule, name, wanted, type(value)), 0)
+    any = true
+    if not wanted then error(("rules.%s: there is no option %q"):format(rule, tostring(name)), 3) end
+    local kind = kinds[wanted]
+    if type(wanted) == "table" then
+      if not wanted[value] then
+        error(("rules.%s: %s: one of %s expected"):format(rule, name, _M.names(wanted)), 3)
+      end
+    elseif kind and not kind[1](value) then
+      error(("rules.%s: %s: %s expected"):format(rule, name, kind[2]), 3)
+    elseif not kind and type(value) ~= wanted then
+      error(("rules.%s: %s: a %s expected, got a %s"):format(rule, name, wanted, type(value)), 3)
     end
   end
+  if needed and not any then error(("rules.%s: %s is missing"):format(rule, needed), 3) end
   return options
+end
+
+--- The keys of a set, for a message.
+function _M.names(set)
+  local names = {}
+  for name in pairs(set) do names[#names + 1] = tostring(name) end
+  table.sort(names)
+  return table.concat(names, ", ")
 end
 
 --- A list as a set.
