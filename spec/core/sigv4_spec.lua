@@ -459,6 +459,17 @@ describe("longshore.core SigV4", function()
       assert.is_true((verify { query = { ["X-Amz-Content-Sha256"] = hash } }))
       assert.is_true((verify({ query = { ["X-Amz-Content-Sha256"] = hash } }, hash)))
       assert.is_nil((verify({ query = { ["X-Amz-Content-Sha256"] = hash } }, EMPTY)))
+      assert.is_true((verify({ headers = { ["x-amz-content-sha256"] = "STREAMING-UNSIGNED-PAYLOAD-TRAILER" } },
+        "STREAMING-UNSIGNED-PAYLOAD-TRAILER")))
+      for _, bad in ipairs { "", hash:sub(2), hash .. "0", hash:upper(), "g" .. hash:sub(2), "STREAMING-",
+        "STREAMING-a b", "STREAMING-a%2B", { hash, hash } } do
+        for _, fields in ipairs { { headers = { ["x-amz-content-sha256"] = bad } },
+          { query = { ["X-Amz-Content-Sha256"] = bad } } } do
+          local refused, err = presign(fields)
+          assert.is_nil(refused)
+          assert.equal("x-amz-content-sha256", err.field)
+        end
+      end
     end)
 
     it("takes numbers, lists and true as values", function()

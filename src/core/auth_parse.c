@@ -4,8 +4,6 @@
 #include "uri.h"
 #include "verifier_impl.h"
 
-#define UNSIGNED "UNSIGNED-PAYLOAD"
-
 static ls_code malformed(ls_verifier *v, const char *message, ls_str field)
 {
   return ls_verifier_refuse(v, LS_EPARSE, "malformed", message, field);
@@ -121,17 +119,6 @@ static ls_code check_names(ls_verifier *v, ls_str list, ls_str field)
   return LS_OK;
 }
 
-static bool is_lower_hex(ls_str s)
-{
-  size_t i;
-
-  for(i = 0; i < s.n; i++) {
-    if(ls_hex_digit(s.p[i]) < 0 || ls_is_upper(s.p[i]))
-      return false;
-  }
-  return true;
-}
-
 static bool begins(ls_str s, ls_str with)
 {
   return s.n >= with.n && memcmp(s.p, with.p, with.n) == 0;
@@ -141,19 +128,16 @@ static bool begins(ls_str s, ls_str with)
 static ls_code check_fields(ls_verifier *v, ls_auth *auth, ls_str names_field,
                             ls_str signature_field)
 {
-  ls_str hash = auth->payload_hash;
   ls_code code = check_names(v, auth->signed_headers, names_field);
 
   if(code)
     return code;
-  if(auth->signature.n != LS_SIGNATURE_SIZE || !is_lower_hex(auth->signature))
+  if(!ls_is_sha256_hex(auth->signature))
     return malformed(v, "a signature is 64 hexadecimal digits in lower case",
                      signature_field);
-  if(!(hash.n == LS_SIGNATURE_SIZE && is_lower_hex(hash)) &&
-     !ls_str_eq(hash, LS_LIT(UNSIGNED)) &&
-     !(begins(hash, LS_LIT("STREAMING-")) && ls_is_token(hash)))
+  if(!ls_is_payload_hash(auth->payload_hash))
     return malformed(v, "the payload's hash is SHA-256 in hexadecimal, "
-                        UNSIGNED " or STREAMING-...",
+                        LS_UNSIGNED " or STREAMING-...",
                      LS_LIT("x-amz-content-sha256"));
   return LS_OK;
 }
@@ -313,7 +297,7 @@ static ls_code parse_query(ls_verifier *v, ls_auth *auth)
     code = one_header(v, LS_LIT("x-amz-content-sha256"), &hash);
   if(code)
     return code;
-  auth->payload_hash = hash.p ? hash : LS_LIT(UNSIGNED);
+  auth->payload_hash = hash.p ? hash : LS_LIT(LS_UNSIGNED);
   return check_fields(v, auth, rows[4].name, rows[5].name);
 }
 

@@ -3,6 +3,31 @@
 #include "secure.h"
 #include "uri.h"
 
+bool ls_is_sha256_hex(ls_str s)
+{
+  size_t i;
+
+  for(i = 0; i < s.n; i++) {
+    if(ls_hex_digit(s.p[i]) < 0 || ls_is_upper(s.p[i]))
+      return false;
+  }
+  return s.n == LS_SIGNATURE_SIZE;
+}
+
+bool ls_is_payload_hash(ls_str hash)
+{
+  static const char streaming[] = "STREAMING-";
+  size_t n = sizeof(streaming) - 1, i;
+
+  if(hash.n <= n || memcmp(hash.p, streaming, n) != 0)
+    return ls_str_eq(hash, LS_LIT(LS_UNSIGNED)) || ls_is_sha256_hex(hash);
+  for(i = n; i < hash.n; i++) {
+    if(!ls_is_alnum(hash.p[i]) && hash.p[i] != '-')
+      return false;
+  }
+  return true;
+}
+
 void ls_query_add(ls_pairs *query, ls_str name, ls_str value)
 {
   ls_pairs_begin(query);

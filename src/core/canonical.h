@@ -13,6 +13,15 @@
 
 #define LS_ALGORITHM "AWS4-HMAC-SHA256"
 
+#define LS_UNSIGNED "UNSIGNED-PAYLOAD"
+
+/* Whether a text is SHA-256 as SigV4 writes it: 64 digits, in lower case. */
+bool ls_is_sha256_hex(ls_str s);
+
+/* What the last line of a canonical request may say of the payload: its
+ * SHA-256, LS_UNSIGNED or STREAMING-... */
+bool ls_is_payload_hash(ls_str hash);
+
 /* Adds a parameter, encoding it. */
 void ls_query_add(ls_pairs *query, ls_str name, ls_str value);
 

@@ -2,8 +2,6 @@
 #include "signer_impl.h"
 #include "uri.h"
 
-#define UNSIGNED "UNSIGNED-PAYLOAD"
-
 static bool is_reserved(ls_str name, bool in_url)
 {
   return ls_str_eq(name, LS_LIT("host")) ||
@@ -139,7 +137,6 @@ static ls_code write_payload(ls_signer *s)
   ls_str header = { NULL, 0 }, parameter = { NULL, 0 }, hash;
   bool once = only_value(&s->headers, LS_LIT("x-amz-content-sha256"),
                          &header);
-  size_t i;
 
   once = only_value(&s->query, LS_LIT("X-Amz-Content-Sha256"), &parameter) &&
     once;
@@ -147,14 +144,10 @@ static ls_code write_payload(ls_signer *s)
   if(!once || (parameter.p && header.p && !ls_str_eq(parameter, header)))
     return ls_signer_refuse(s, "x-amz-content-sha256: one value expected");
   if(!hash.p)
-    hash = LS_LIT(UNSIGNED);
-  for(i = 0; i < hash.n; i++) {
-    if(!ls_is_alnum(hash.p[i]) && hash.p[i] != '-')
-      break;
-  }
-  if(!hash.n || i < hash.n)
-    return ls_signer_refuse(s, "x-amz-content-sha256: hexadecimal digits or "
-                               UNSIGNED " expected");
+    hash = LS_LIT(LS_UNSIGNED);
+  if(!ls_is_payload_hash(hash))
+    return ls_signer_refuse(s, "x-amz-content-sha256: 64 hexadecimal digits, "
+                               LS_UNSIGNED " or STREAMING-... expected");
   ls_buf_str(&s->canonical, hash);
   return ls_buf_code(&s->canonical);
 }
@@ -178,7 +171,7 @@ ls_code ls_signer_sign(ls_signer *s, const ls_target *target,
     return code;
   if(!ls_is_token(payload_hash))
     return ls_signer_refuse(s, "payload_hash: hexadecimal digits or "
-                               UNSIGNED " expected");
+                               LS_UNSIGNED " expected");
   ls_header_add(&s->headers, LS_LIT("x-amz-content-sha256"), payload_hash);
   ls_header_add(&s->headers, LS_LIT("x-amz-date"),
                 (ls_str){ s->date, LS_DATE_SIZE });
