@@ -1,11 +1,10 @@
 -- What policies keep in the store, on both databases: quotas, rates, events.
 local core = require "longshore.core"
-local json = require "longshore.json"
+local parallel = require "spec.policy.parallel"
 local postgres = require "spec.support.postgres"
 local stores = require "longshore.store"
 local support = require "spec.support"
 
-local quote = support.quote
 local T = 1700000000
 
 local function contract(open)
@@ -17,24 +16,9 @@ local function contract(open)
   end)
   teardown(function() store:close() end)
 
-  -- What several processes are allowed at once, together.
   local function together(processes, settings)
-    settings.store, settings.start_at = options, core.now() + 0.7
-    local folder = support.tmpdir()
-    local path = support.write_file(folder .. "/settings.lua", ("return require('longshore.json').decode(%q)")
-      :format(json.encode(settings)))
-    local command = {}
-    for i = 1, processes do
-      command[i] = ("%s %s/spec/policy/process.lua %s p%d > %s/%d 2>&1 &"):format(support.lua, quote(support.root),
-        quote(path), i, quote(folder), i)
-    end
-    support.run(table.concat(command, " ") .. " wait")
-    local total = 0
-    for i = 1, processes do
-      local out = support.read_file(folder .. "/" .. i)
-      total = total + assert(tonumber(out), out)
-    end
-    return total
+    settings.store = options
+    return parallel.together("process.lua", processes, settings)
   end
 
   it("holds a quota of files against parallel uploads", function()
