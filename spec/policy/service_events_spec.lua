@@ -37,6 +37,46 @@ describe("the outbox of every service", function()
   -- hook, what comes before, and what makes the change; it may be made again. `done`: whether the change
   -- has been made, as the store says.
   local changes = {
+    ["newton: complete"] = { "after_complete", function()
+      local started = assert(steps.newton.start())
+      local parts = steps.newton.send(started)
+      return function()
+        w.clock.advance(400)
+        return steps.newton.finish(started, parts)
+      end, function() return w.store:upload(started.id).state == "completed" end
+    end },
+    ["newton: bytes that are refused"] = { "after_fail", function()
+      local started = assert(steps.newton.start())
+      local parts = steps.newton.send(started)
+      return function()
+        w.clock.advance(400)
+        return steps.newton.finish(started, parts)
+      end, function() return w.store:upload(started.id).state == "failed" end
+    end, { before_register = function() return false, "never" end } },
+    ["newton: delete"] = { "after_delete", function()
+      local file = assert(upload "newton")
+      return function() return w.broker:delete_file(ANN, file.id) end,
+        function()
+          local row = w.store:file(file.id)
+          return row == nil or row.state ~= "registered"
+        end
+    end },
+    ["newton: abort"] = { "after_abort", function()
+      local started = assert(steps.newton.start())
+      return function()
+        w.clock.advance(400)
+        w.broker:abort(ANN, started.id)
+        return w.broker:janitor()
+      end, function() return w.store:upload(started.id).state == "aborted" end
+    end },
+    ["newton: what never came"] = { "after_expire", function()
+      local started = assert(steps.newton.start())
+      w.clock.advance(8000)
+      return function()
+        w.clock.advance(400)
+        return w.broker:janitor()
+      end, function() return w.store:upload(started.id).state == "expired" end
+    end },
     ["athena: bytes that are noticed"] = { "after_complete", function()
       local entry = assert(steps.athena.start())
       steps.athena.send(entry)
