@@ -95,7 +95,6 @@ describe("the configuration", function()
         access_key = env("LONGSHORE_NO_SUCH_VARIABLE", "AK"), secret_key = file "secret" } } }]])
     assert.equal("AK", c.buckets.default.access_key)
     assert.equal("s3cr3t", c.buckets.default.secret_key)
-    assert.same({ "LONGSHORE_NO_SUCH_VARIABLE" }, c.environment)
     local _, err = load [[return { data = env "LONGSHORE_NO_SUCH_VARIABLE" }]]
     assert.truthy(err.message:find("LONGSHORE_NO_SUCH_VARIABLE", 1, true))
     _, err = load [[return { data = file "no/such/file" }]]
@@ -175,8 +174,12 @@ describe("the configuration", function()
       services = { newton = { file_types = { "text/csv" } } } }, "/"))
     local path = support.write_file(dir .. "/copy.lua", config.serialize(c))
     local again = assert(config.load(path))
-    again.file, again.environment = nil, nil
+    again.file = nil
     assert.same(c, (function() again.generated_credentials = c.generated_credentials return again end)())
+    again = assert(config.restore(config.serialize(c)))
+    again.generated_credentials = c.generated_credentials
+    assert.same(c, again)
+    assert.is_nil((config.restore "return {"))
   end)
 
   it("takes generated credentials from the data folder, and refuses damaged ones", function()

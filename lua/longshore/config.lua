@@ -24,23 +24,17 @@ local check = require "longshore.config.check"
 
 local _M = {}
 
--- nginx empties the environment of its workers.
-local UNDER_NGINX = rawget(_G, "ngx") and "; nginx passes on what its main context names: `env %s;`" or ""
-
 -- The pure part of Lua, copied: a configuration cannot change it for others.
--- `asked` gets the names of the environment that the file reads.
-local function sandbox(read, asked)
+local function sandbox(read)
   local env = {
     KiB = 1024, MiB = 1048576, GiB = 1073741824, TiB = 1099511627776,
     minutes = 60, hours = 3600, days = 86400,
     assert = assert, error = error, ipairs = ipairs, next = next, pairs = pairs,
     select = select, tonumber = tonumber, tostring = tostring, type = type,
     env = function(name, default)
-      name = tostring(name)
       local value = os.getenv(name)
-      asked[#asked + 1] = name
       if value == nil then value = default end
-      if value == nil then error("the environment has no " .. name .. UNDER_NGINX:format(name), 2) end
+      if value == nil then error(("the environment has no %s"):format(tostring(name)), 2) end
       return value
     end,
     file = read,
@@ -94,17 +88,15 @@ local function bounded(chunk)
   return ok, result
 end
 
--- Runs a configuration file; its table, and the names that it asked the environment for.
-local function run(path)
-  local text, why = read_text(path)
-  if not text then return fail(path, "cannot read the configuration: " .. tostring(why)) end
+-- Runs the text of a configuration; its table.
+local function run(path, text)
   if text:sub(1, 1) == "\27" then return fail(path, "is compiled Lua, which is not accepted") end
-  local folder, asked = folder_of(path), {}
+  local folder = folder_of(path)
   local env = sandbox(function(name)
     local content, reason = read_text(absolute(name, folder))
     if not content then error(reason, 2) end
     return (content:gsub("\r?\n$", ""))
-  end, asked)
+  end)
   local chunk, broken
   if rawget(_G, "setfenv") then
     chunk, broken = loadstring(text, "@" .. path) -- luacheck: ignore 113
@@ -116,7 +108,13 @@ local function run(path)
   local ok, result = bounded(chunk)
   if not ok then return fail(path, "stopped with an error: " .. errors.redact(tostring(result))) end
   if type(result) ~= "table" then return fail(path, "must return a table") end
-  return result, asked
+  return result
+end
+
+local function run_file(path)
+  local text, why = read_text(path)
+  if not text then return fail(path, "cannot read the configuration: " .. tostring(why)) end
+  return run(path, text)
 end
 
 local function here()
@@ -140,22 +138,23 @@ end
 --- Loads a configuration file, or the defaults.
 -- @tparam[opt] string path
 -- @tparam[opt] table overrides a table of the same shape that goes before the file's values
--- @treturn table config; `config.file` is the path, `config.environment` the names that the file asked `env` for
+-- @treturn table config; `config.file` is the path
 -- @treturn[2] nil
 -- @treturn[2] table err
 function _M.load(path, overrides)
-  local given, asked = {}, {}
+  local given = {}
   if path then
     path = absolute(path, here())
-    given, asked = run(path)
-    if not given then return nil, asked end
+    local err
+    given, err = run_file(path)
+    if not given then return nil, err end
   end
   local config, err = _M.check(check.merge(given, overrides or {}), path and folder_of(path))
   if not config then
     if path then err.message = path .. ": " .. err.message end
     return nil, err
   end
-  config.file, config.environment = path, asked
+  config.file = path
   return config
 end
 
@@ -186,13 +185,24 @@ function _M.redacted(config)
   return check.redact(schema.rules, config)
 end
 
---- The text of a file that `load` reads back to the same configuration.
--- `serve` hands its nginx such a file, since options may have changed what the
--- user's says. It holds the secrets: write it with mode 0600.
+--- The text of a file that `load` reads back to the same configuration, and `restore`
+-- without a file. `serve` hands its nginx such a file, since options may have changed
+-- what the user's says. It holds the secrets: write it with mode 0600.
 -- @tparam table config
 -- @treturn string
 function _M.serialize(config)
   return "return " .. check.serialize(schema.rules, config, "") .. "\n"
+end
+
+--- The configuration that `serialize` made a text of; needs neither files nor environment.
+-- @tparam string text
+-- @treturn table config
+-- @treturn[2] nil
+-- @treturn[2] table err
+function _M.restore(text)
+  local given, err = run("/configuration", text)
+  if not given then return nil, err end
+  return _M.check(given, "/")
 end
 
 return _M

@@ -47,7 +47,7 @@ describe("the broker mounted in a stock nginx", function()
     folder = support.tmpdir()
     assert(os.execute("mkdir -p " .. folder .. "/data/spool"))
     config_path = support.write_file(folder .. "/longshore.lua", ([[return {
-      -- nginx keeps the environment from its workers, but for what a line names.
+      -- (nginx keeps the environment from its workers.)
       data = env "PATH" and "data", diskstore = { enabled = false }, cors = { origins = { "https://app.example" } },
       broker = { threads = 2, public_url = "http://up.example/uploads",
         rate = { requests = 40, seconds = 60 }, janitor_seconds = 0 },
@@ -174,13 +174,40 @@ describe("the broker mounted in a stock nginx", function()
     message = without("main", "thread_pool longshore ")
     assert.truthy(message:find("thread_pool longshore threads=2 max_queue=65536;", 1, true), message)
     assert.truthy(message:find("main context", 1, true))
-    -- Only the log says what the configuration lacks.
-    local server
-    lines.main, server = lines.main:gsub("env [%w_]+;\n", "")
-    assert.equal(1, server)
-    server = nginx.start(lines)
-    assert.equal(503, http.call("GET", server.url .. "/v0.5/files/info", "ls_x").status)
-    assert.truthy(server:log():find("nginx passes on what its main context names: `env ", 1, true))
+  end)
+
+  it("keeps the configuration that it was started with, until it is told to reload", function()
+    local path, before, text = folder .. "/changing.lua", config_path, support.read_file(config_path)
+    support.write_file(path, text)
+    config_path = path
+    local server, key = nginx.start(blocks()), token()
+    config_path = before
+    -- Nothing was asked of most threads yet: they meet the file as it is now.
+    support.write_file(path, "return { brokr = {} }")
+    local sockets, body = {}, json.encode { filename = "kept", file_type = "a/b", num_bytes = 5 }
+    between:rules { { delay = 0.3 } }
+    for i = 1, 6 do
+      sockets[i] = assert(socket.connect("127.0.0.1", server.port))
+      sockets[i]:settimeout(20)
+      sockets[i]:send(("POST /v0.5/files/uploads/initiate HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        .. "Authorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s")
+        :format(key, #body, body))
+    end
+    for _, client in ipairs(sockets) do
+      local answer = http.read(client, "POST")
+      assert.equal(200, answer.status, answer.body)
+      client:close()
+    end
+    between:rules {}
+    -- A reload with a mistake changes nothing.
+    server.process:kill("sighup")
+    assert.truthy(support.wait_until(function() return server:log():find("brokr: is not a known key", 1, true) end, 10))
+    assert.equal(200, http.call("GET", server.url .. "/v0.5/files/info", key).status)
+    support.write_file(path, (text:gsub("return {", "return { policy = { max_size = 3 },", 1)))
+    server:reload()
+    assert.truthy(support.wait_until(function()
+      return http.call("POST", server.url .. "/v0.5/files/uploads/initiate", key, body).status == 413
+    end, 10))
   end)
 
   it("needs none of the lines for bodies and logs", function()

@@ -46,13 +46,6 @@ local function main_block(config, host)
   for _, path in ipairs(host.modules) do
     lines[#lines + 1] = ("# load_module %s;   # unless your nginx loads it already"):format(path)
   end
-  local named = {}
-  for _, name in ipairs(config.environment) do
-    if not named[name] and name:find("^[%w_]+$") then
-      named[name] = true
-      lines[#lines + 1] = ("env %s;"):format(name)
-    end
-  end
   for _, pool in ipairs(blocks.pools(config.broker)) do lines[#lines + 1] = blocks.pool_line(pool) end
   return lines
 end

@@ -37,6 +37,7 @@ local requests = require "longshore.http.request"
 local router = require "longshore.http.router"
 local service = require "longshore.service"
 local pools = require "longshore.nginx.pools"
+local snapshot = require "longshore.nginx.snapshot"
 local turns = require "longshore.nginx.turns"
 
 local _M = {}
@@ -65,8 +66,8 @@ function _M.setup(options)
   if not config then error(tostring(err), 0) end
   if options.inline == nil then load_all() end
   state = {
-    path = options.config, config = config, broker = config.broker, inline = options.inline,
-    cors = cors.new(config.cors), mounts = {},
+    path = options.inline == nil and snapshot.take(config) or nil, config = config, broker = config.broker,
+    inline = options.inline, cors = cors.new(config.cors), mounts = {},
   }
 end
 

@@ -12,6 +12,7 @@ local blocks = require "longshore.nginx.blocks"
 local errors = require "longshore.errors"
 local inline = require "longshore.nginx.inline"
 local metrics = require "longshore.nginx.metrics"
+local snapshot = require "longshore.nginx.snapshot"
 
 local _M = {}
 
@@ -91,7 +92,10 @@ function _M.start(state, how)
   metrics.gather()
   -- (When nginx stops, its timers are called a last time.)
   every(1, metrics.flush)
-  if not state.inline then every(1, measure) end
+  if not state.inline then
+    every(1, measure)
+    every(1, snapshot.keep)
+  end
   if ngx.worker.id() ~= 0 then return end
   for _, target in ipairs(listeners(state.config.policy)) do
     every(state.broker.outbox_seconds, outbox_turn(target))

@@ -15,6 +15,7 @@ local metrics = require "longshore.nginx.metrics"
 local near = require "longshore.nginx.near"
 local recent = require "longshore.store.recent"
 local service = require "longshore.service"
+local snapshot = require "longshore.nginx.snapshot"
 
 local _M = {}
 
@@ -36,7 +37,7 @@ end
 local function app_for(path)
   local app = apps[path]
   if app then return app end
-  local config, err = require("longshore.config").load(path)
+  local config, err = snapshot.read(path)
   if not config then return nil, err end
   local parts = shared.parts(config, clock.system)
   parts.log, parts.request_id = log, function() return request_id end
@@ -85,7 +86,7 @@ local function call(path, request, method)
 end
 
 --- Answers a request.
--- @tparam string path of the configuration file
+-- @tparam string path of the configuration, of `longshore.nginx.snapshot`
 -- @tparam table request
 -- @treturn table response
 -- @treturn table list of `{level=, message=, fields=}`
