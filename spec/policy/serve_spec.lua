@@ -2,6 +2,7 @@
 -- worker threads, changed under load, running away, telling others.
 local http = require "spec.support.http"
 local json = require "longshore.json"
+local parallel = require "spec.policy.parallel"
 local serve = require "spec.support.serve"
 local socket = require "socket"
 local support = require "spec.support"
@@ -76,6 +77,25 @@ describe("a policy under longshore serve", function()
     write "return true"
     assert.truthy(support.read_file(server.log):find("the old one stays", 1, true)
       or (support.run("grep -rq 'the old one stays' " .. support.quote(server.data))) == 0)
+  end)
+
+  it("changes under load, for the better and for the worse, and drops nothing", function()
+    local template = [[return { before_initiate = function(context) return { key = "v%d/" .. context.file_id } end }]]
+    support.write_file(path .. ".new", template:format(0))
+    assert(os.rename(path .. ".new", path))
+    assert.is_true(support.wait_until(function() -- each thread's VM has it
+      socket.sleep(0.6)
+      for _ = 1, 20 do
+        local response = initiate()
+        if response.status ~= 200 or not response.body:find("/v0/fil_", 1, true) then return false end
+      end
+      return true
+    end, 15))
+    local started = parallel.together("load_process.lua", 5, { path = path, template = template, seconds = 7,
+      url = server.url, token = server.token })
+    assert.is_true(started > 100, started)
+    assert.is_true(support.wait_until(function() return not initiate().body:find("/v[01]/fil_") end, 5))
+    write "return true"
   end)
 
   it("that runs away refuses that request, and the others are served", function()
