@@ -76,10 +76,12 @@ describe("broker: orphans", function()
 
   it("are not what a job stages under a name that looks like ours", function()
     local w = new()
-    local key = "staging/0b0e7c1e-93bd-4f55-a4a1-62d2a7d3a111/fil_" .. ("a"):rep(26)
-    w.provider.uploads["job"] = { key = key, parts = {}, initiated = 0 }
-    assert.equal(0, w.broker:orphans({ older_than = 0 }).uploads)
-    assert.truthy(w.provider.uploads["job"])
+    for _, above in ipairs { "", "the/prefix/of/another/name/" } do
+      local key = above .. "staging/0b0e7c1e-93bd-4f55-a4a1-62d2a7d3a111/fil_" .. ("a"):rep(26)
+      w.provider.uploads["job"] = { key = key, parts = {}, initiated = 0 }
+      assert.equal(0, w.broker:orphans({ older_than = 0 }).uploads)
+      assert.truthy(w.provider.uploads["job"])
+    end
   end)
 
   -- Two buckets of the configuration may be one at the store, one below the other's prefix.

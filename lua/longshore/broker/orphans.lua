@@ -43,7 +43,7 @@ end
 -- is not of our making.
 local function owners(self, key)
   -- (A job's, with a name that its user chose: see longshore.broker.datasets.start.)
-  if key:find("^staging/") then return false end
+  if ("/" .. key):find("/staging/[^/]+/[^/]+$") then return false end
   local word = key:match("[^/]+$")
   if ids.is(word, "fil_") then
     local uploads, err = self.store:uploads_of_file(word)
