@@ -271,9 +271,9 @@ rock-install: rock
 	cp lua/longshore/cli/main.lua "$(ROCK_BINDIR)/longshore"
 	chmod +x "$(ROCK_BINDIR)/longshore"
 
-## install: into PREFIX (default /usr/local), for both Luas
+## install: into PREFIX (default /usr/local), for both Luas; DESTDIR as usual
 install: all
-	@spec/tools/install.sh "$(PREFIX)"
+	@DESTDIR="$(DESTDIR)" spec/tools/install.sh "$(PREFIX)"
 
 ## clean: removes the build folder
 clean:

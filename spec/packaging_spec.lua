@@ -3,6 +3,29 @@
 local support = require "spec.support"
 local quote = support.quote
 
+describe("make install", function()
+  teardown(support.cleanup)
+
+  it("installs below DESTDIR what will stand in PREFIX", function()
+    local folder = support.tmpdir()
+    local code, out = support.run(("cd %s && make install DESTDIR=%s PREFIX=/opt/longshore"):format(quote(support.root),
+      quote(folder)))
+    assert.equal(0, code, out)
+    local to = folder .. "/opt/longshore"
+    for _, path in ipairs { "/lib/lua/5.4/longshore/core.so", "/lib/lua/5.1/longshore/core.so",
+      "/share/lua/5.4/longshore/init.lua", "/share/lua/5.1/longshore/init.lua" } do
+      assert.truthy(support.read_file(to .. path), path)
+    end
+    local command = support.read_file(to .. "/bin/longshore")
+    assert.truthy(command:find("/opt/longshore/share/lua/5.4/longshore/cli/main.lua", 1, true), command)
+    assert.is_nil(command:find(folder, 1, true))
+    -- A prefix of one's own works where it is, from any folder.
+    code, out = support.run(("cd %s && make install PREFIX=%s && cd / && env -u LUA_PATH -u LUA_CPATH %s --version")
+      :format(quote(support.root), quote(folder .. "/own"), quote(folder .. "/own/bin/longshore")))
+    assert.equal(0, code, out)
+  end)
+end)
+
 describe("the rockspec", function()
   local source, config
 
