@@ -132,7 +132,7 @@ describe("the broker inline", function()
     local function start(which)
       return nginx.start {
         http = nginx.paths() .. ([[
-          lua_shared_dict longshore 1m; lua_shared_dict longshore_metrics 1m;
+          lua_shared_dict longshore 1m; lua_shared_dict longshore_metrics 1m; lua_shared_dict longshore_rates 1m;
           init_by_lua_block { require("longshore.nginx").setup { config = %q, inline = function()
             return require("spec.nginx.inline_parts").%s() end } }
           init_worker_by_lua_block { require("longshore.nginx").start() }]]):format(config, which),

@@ -134,6 +134,19 @@ describe("several nginx workers", function()
     server:stop()
   end)
 
+  it("remember how often a token has asked, however much else comes and goes", function()
+    local server, connections = start(1, function(lines)
+      lines.server = lines.server .. [[ location = /fill { content_by_lua_block {
+        for i = 1, 9000 do ngx.shared.longshore:set("row:" .. i, ("x"):rep(1100), 2) end } }]]
+    end)
+    local slow = token "--rate 2/1h"
+    for _ = 1, 2 do assert.equal(200, ask(connections[1], slow).status) end
+    assert.equal(429, ask(connections[1], slow).status)
+    assert.equal(200, http.request { url = server.url .. "/fill" }.status)
+    assert.equal(429, ask(connections[1], slow).status)
+    server:stop()
+  end)
+
   it("fetch a key set once for all of them", function()
     host:clear()
     host:rules { { status = 200, body = issuer:key_set { "rsa", "ec" }, delay_answer = 0.6 } }

@@ -10,11 +10,17 @@ local registry = require "longshore.service.registry"
 
 local _M = {}
 
---- The dictionary that workers and threads share: counters, rates, what was fetched.
+--- The dictionary that workers and threads share: what was fetched, or read a moment ago. Much comes and goes.
 _M.dictionary = "longshore"
 
 --- The dictionary of the counters.
 _M.counters = "longshore_metrics"
+
+--- The dictionary of how often who has asked: what a full one drops would be asked once more.
+_M.rates = "longshore_rates"
+
+--- All of them, in the order of their lines.
+_M.dictionaries = { _M.dictionary, _M.counters, _M.rates }
 
 -- What nginx takes for a large number of bytes.
 local function kilobytes(bytes)
@@ -54,7 +60,9 @@ end
 --- The lines that declare the shared dictionaries.
 -- @treturn table list
 function _M.dictionary_lines()
-  return { ("lua_shared_dict %s 8m;"):format(_M.dictionary), ("lua_shared_dict %s 2m;"):format(_M.counters) }
+  local sizes, lines = { "8m", "2m", "4m" }, {}
+  for i, name in ipairs(_M.dictionaries) do lines[i] = ("lua_shared_dict %s %s;"):format(name, sizes[i]) end
+  return lines
 end
 
 --- The line that reads the configuration.

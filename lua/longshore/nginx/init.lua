@@ -84,7 +84,7 @@ end
 -- The line that nginx.conf lacks, or nil.
 local function missing()
   if not state then return blocks.init_line(), "http context" end
-  for i, name in ipairs { blocks.dictionary, blocks.counters } do
+  for i, name in ipairs(blocks.dictionaries) do
     if not ngx.shared[name] then return blocks.dictionary_lines()[i], "http context" end
   end
   if not state.started then return blocks.init_worker_line(), "http context" end

@@ -12,7 +12,7 @@ local _M = {}
 
 -- Adds up in the dictionary; a key is forgotten after so many seconds.
 local function add(key, by, seconds)
-  local dict = ngx.shared[blocks.dictionary]
+  local dict = ngx.shared[blocks.rates]
   if not dict then return 0 end
   return dict:incr(key, by, 0, seconds) or 0
 end
