@@ -159,6 +159,16 @@ describe("longshore policy", function()
     end
   end)
 
+  it("shows the service of what a case is about", function()
+    local path = write("p.lua", "return { before_sign = function(c) return false, c.service end }")
+    local cases = write("c.lua", [[return {
+      { hook = "before_sign", expect = { message = "newton" } },
+      { hook = "before_sign", context = { upload = { service = "athena" } }, expect = { message = "athena" } },
+      { hook = "before_sign", context = { service = "cognite" }, expect = { message = "cognite" } } }]])
+    local code, out = cli.run("policy", "test", path, cases)
+    assert.equal(0, code, out)
+  end)
+
   it("tests the status and the field of a refusal", function()
     local path = write("p.lua", [[return { before_delete = function()
       return false, { code = "licence", status = 451, field = "file", message = "no licence" } end }]])

@@ -5,6 +5,7 @@ local contract = require "longshore.policy.contract"
 local fake = require "spec.support.fake_provider"
 local json = require "longshore.json"
 local policies = require "longshore.policy"
+local rules = require "longshore.policy.rules"
 local support = require "spec.support"
 local ANN = all.actor
 local BODY = all.body
@@ -241,6 +242,28 @@ describe("at every service", function()
       end
     end)
   end
+
+  it("rules.by tells services apart, in every hook", function()
+    local told = {}
+    local function of(service)
+      local rule = {}
+      for hook in pairs(contract.hooks) do
+        rule[hook] = function(context)
+          told[#told + 1] = hook
+          assert.equal(service, context.service, hook)
+        end
+      end
+      return rule
+    end
+    world { rules.by(function(context) return context.service end, { newton = of "newton", athena = of "athena",
+      cognite = of "cognite", geolens = of "geolens" }) } -- and nothing `otherwise`
+    for _, service in ipairs(SERVICES) do
+      local before = #told
+      assert(upload(service))
+      assert.is_true(#told - before >= 6)
+    end
+    assert.same({}, failures())
+  end)
 
   it("a client with a database of its own has its own hosts, and leaves the others theirs", function()
     local asked

@@ -98,9 +98,10 @@ function methods:provider(name)
     { retryable = false })
 end
 
---- Asks the policy whether the actor may do this at all.
-function methods:authorize(actor, operation, right)
-  local ok, err = self.policy:decide("authorize", { actor = actor, operation = operation, right = right })
+--- Asks the policy whether the actor may do this at all. `service`: newton unless said.
+function methods:authorize(actor, operation, right, service)
+  local ok, err = self.policy:decide("authorize",
+    { actor = actor, operation = operation, right = right, service = service or "newton" })
   if not ok then return nil, err end
   return true
 end

@@ -238,7 +238,7 @@ function _M.initiate(self, actor, request)
   local r, err = read_request(request)
   if not r then return nil, err end
   local ok
-  ok, err = self:authorize(actor, r.operation, "upload")
+  ok, err = self:authorize(actor, r.operation, "upload", r.service)
   if not ok then return nil, err end
   local decision
   decision, err = self.policy:decide("before_initiate", {

@@ -225,6 +225,8 @@ function _M.run(policy, list)
     local asked = chain.new({ policy }, function(_, _, fields) reason = fields and fields.reason end)
     asked = asked:attach(function() return host_of(case, now) end)
     local context = merge(usual(hook, now), case.context)
+    context.service = case.context and case.context.service -- else as its upload or file says
+    context.service = contract.service(context) or "newton"
     if context.actor == nil and hook ~= "authenticate" then
       context.actor = merge({ user = "ann", organization = "acme", tenant = "default", via = "token",
         rights = { read = true, upload = true, delete = true }, client = { address = "192.0.2.1", agent = "case" } },

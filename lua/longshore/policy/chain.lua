@@ -117,6 +117,7 @@ end
 function methods:decide(hook, context)
   assert(contract.hooks[hook], hook)
   local decision, rewritten = copy(context, 0), {}
+  decision.service = contract.service(context)
   for _, policy in ipairs(self.policies) do
     local fn = policy[hook]
     if fn then
@@ -151,10 +152,12 @@ end
 function methods:notify(hook, context)
   assert(contract.hooks[hook] and contract.hooks[hook].after, hook)
   local failure
+  local shown = copy(context, 0)
+  shown.service = contract.service(context)
   for _, policy in ipairs(self.policies) do
     local fn = policy[hook]
     if fn then
-      local ok, why = pcall(fn, copy(context, 2), host_of(self, context))
+      local ok, why = pcall(fn, copy(shown, 2), host_of(self, shown))
       if not ok then
         failure = failure or tostring(why)
         self.log("error", "policy failed", { hook = hook, policy = policy.name, reason = tostring(why) })

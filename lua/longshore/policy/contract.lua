@@ -3,7 +3,7 @@
 -- A `before_` hook may refuse; one with `rewrites` may answer a table of changes.
 -- An `after_` hook is told; its answer is ignored; when it raises it is told again
 -- later. Every service asks them all, where it has such a moment; what its API fixes
--- (`fixed`) cannot be rewritten there. Every hook's context has `actor` (`user`, `organization`, `tenant`,
+-- (`fixed`) cannot be rewritten there. Every hook's context has `service` and `actor` (`user`, `organization`, `tenant`,
 -- `rights`, `via`, `client` with `address` and `agent` where a request is behind it;
 -- nil when the janitor acts, or whoever looked when bytes had come) and the fields listed under `sees`; it
 -- is the hook's own copy. An `upload` and a `file` have the fields of `upload_fields` and `file_fields`, whatever
@@ -187,7 +187,7 @@ _M.hooks = {
   },
 
   -- Whether this actor may do this at all. `right`: read, upload, delete, admin.
-  authorize = { sees = { "operation", "right" } },
+  authorize = { sees = { "service", "operation", "right" } },
 
   -- An upload is about to be started (`operation` initiate or ingest), or taken
   -- up again (`resume`; only refusing and upload_seconds count then).
@@ -241,5 +241,19 @@ _M.hooks = {
   before_delete = { sees = { "file" } },
   after_delete = { after = true, sees = { "file" } },
 }
+
+--- The service that a context is of, which every hook sees.
+-- @tparam table context
+-- @treturn ?string
+function _M.service(context)
+  local of = context.upload or context.file or context.files and context.files[1]
+  return context.service or of and of.service
+end
+
+for _, hook in pairs(_M.hooks) do
+  local known
+  for _, field in ipairs(hook.sees) do known = known or field == "service" end
+  if not known then table.insert(hook.sees, "service") end
+end
 
 return _M

@@ -33,7 +33,7 @@ end
 -- @treturn table|nil err
 function _M.authorize(self, actor, operation, right)
   check.actor(actor)
-  return self:authorize(actor, operation, right)
+  return self:authorize(actor, operation, right, "geolens")
 end
 
 local function missing(what)

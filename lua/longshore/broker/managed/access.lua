@@ -59,7 +59,7 @@ _M.missing = missing
 -- @treturn table|nil err
 function _M.authorize(self, actor, operation, right)
   check.actor(actor)
-  return self:authorize(actor, operation, right)
+  return self:authorize(actor, operation, right, "athena")
 end
 
 --- A file for a purpose.

@@ -19,7 +19,7 @@ _M.LAST_LOOK = 900
 --- Asks the policy whether the actor may do this at all.
 function _M.authorize(self, actor, operation, right)
   check.actor(actor)
-  return self:authorize(actor, operation, right)
+  return self:authorize(actor, operation, right, "cognite")
 end
 
 -- What no other record may have: the owner and the external id, made one word.
