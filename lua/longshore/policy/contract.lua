@@ -3,7 +3,7 @@
 -- A `before_` hook may refuse; one with `rewrites` may answer a table of changes.
 -- An `after_` hook is told; its answer is ignored; when it raises it is told again
 -- later. Every service asks them all, where it has such a moment; what its API fixes
--- (`fixed`) cannot be rewritten there. Every hook's context has `service` and `actor` (`user`, `organization`, `tenant`,
+-- (`fixed`) cannot be rewritten there. Every hook's context has `service`, `actor` (`user`, `organization`, `tenant`,
 -- `rights`, `via`, `client` with `address` and `agent` where a request is behind it;
 -- nil when the janitor acts, or whoever looked when bytes had come) and the fields listed under `sees`; it
 -- is the hook's own copy. An `upload` and a `file` have the fields of `upload_fields` and `file_fields`, whatever
