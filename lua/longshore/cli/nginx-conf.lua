@@ -65,7 +65,8 @@ local about = {
   main = { "1. the main context: before or after `events`, outside of `http`" },
   http = { "2. the http context: above its servers",
     "   (a directive that is there already: join both, `lua_package_path` with a `;`,",
-    "   `init_by_lua_block` by calling both; nginx's user must own the data folder)" },
+    "   `init_by_lua_block` by calling both, `lua_worker_thread_vm_pool_size` by adding;",
+    "   nginx's user must own the data folder)" },
   server = { "3. a server: beside its other locations" },
 }
 
