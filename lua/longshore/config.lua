@@ -53,7 +53,7 @@ end
 
 local function absolute(path, folder)
   if path:sub(1, 1) == "/" then return path end
-  return folder .. "/" .. path
+  return folder .. "/" .. path:gsub("^%./+", "")
 end
 
 local function read_text(path)

@@ -40,6 +40,19 @@ end
 describe("longshore serve", function()
   after_each(support.cleanup)
 
+  it("sees when URLs lead where other machines do not come", function()
+    local function unreachable(listen, store)
+      return require("longshore.cli.serve.host").unreachable(assert(require("longshore.config").check {
+        broker = { listen = listen }, diskstore = store }))
+    end
+    assert.equal("http://127.0.0.1:9000", unreachable("0.0.0.0:80", {}))
+    assert.equal("http://127.0.0.1:9001", unreachable("10.0.0.1:80", { listen = "0.0.0.0:9001" }))
+    assert.falsy(unreachable("127.0.0.1:80", {}))
+    assert.falsy(unreachable("[::1]:80", {}))
+    assert.falsy(unreachable("0.0.0.0:80", { public_endpoint = "https://files.example" }))
+    assert.falsy(unreachable("0.0.0.0:80", { listen = "10.0.0.1:9000" }))
+  end)
+
   it("makes everything at the first run, for its owner only, and keeps it", function()
     local server = serve.start()
     local function mode(name) return lfs.attributes(server.data .. name, "permissions") end

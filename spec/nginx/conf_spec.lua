@@ -45,6 +45,22 @@ describe("nginx.conf", function()
       access_log = config.log.access or "off", folder = config.data .. "/run/x", config = config.data .. "/run/x.lua" })
   end
 
+  it("has no more connections than there may be files, and raises what it may", function()
+    local conf = require "longshore.nginx.conf"
+    local function lines(soft, hard)
+      local text = conf.render({ folder = "/x", modules = {}, lua_path = "/x", lua_cpath = "/x",
+        files = soft and { soft = soft, hard = hard } },
+        { listen = "127.0.0.1:80", workers = 1, pools = {}, server = {}, body_folder = "/x" })
+      return text:match("worker_connections (%d+)"), text:match("worker_rlimit_nofile (%d+)")
+    end
+    assert.same({ "4096" }, { lines(20000, 20000) })
+    assert.same({ "4096" }, { lines() })
+    assert.same({ "4096", "8192" }, { lines(1024, 1048576) })
+    assert.same({ "4096", "8192" }, { lines(1024, math.huge) })
+    assert.same({ "4096", "5000" }, { lines(1024, 5000) })
+    assert.same({ "1024", "1024" }, { lines(1024, 1024) })
+  end)
+
   local function check(given)
     given.broker, given.diskstore = given.broker or {}, given.diskstore or {}
     for _, tls in ipairs { given.broker, given.diskstore } do

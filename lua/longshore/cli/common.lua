@@ -25,6 +25,14 @@ function _M.err(text)
   io.stderr:write(text)
 end
 
+--- A number of things: "1 file", "2 files".
+-- @tparam number n
+-- @tparam string what one of them is called
+-- @treturn string
+function _M.count(n, what)
+  return ("%.0f %s%s"):format(n, what, n == 1 and "" or "s")
+end
+
 --- Prints a line built as by string.format.
 function _M.print(format, ...)
   _M.out((select("#", ...) > 0 and format:format(...) or format) .. "\n")

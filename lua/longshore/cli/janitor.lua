@@ -45,8 +45,7 @@ local function build(args)
   return require("longshore.service").new(config)
 end
 
-local order = { "expired", "finished", "reopened", "failed", "aborted", "cleaned", "purged", "told", "orphans",
-  "pending" }
+local order = { "expired", "finished", "reopened", "failed", "aborted", "cleaned", "purged", "told", "orphans" }
 
 local function show(report, args)
   if args.json then
@@ -58,7 +57,10 @@ local function show(report, args)
   for _, name in ipairs(order) do
     if (report[name] or 0) > 0 then words[#words + 1] = ("%d %s"):format(report[name], name) end
   end
-  common.print("%s%s", report.dry_run and "due: " or "", #words > 0 and table.concat(words, ", ") or "nothing to do")
+  -- Not due yet: URLs of theirs may still work.
+  local waiting = report.pending or 0
+  common.print("%s%s%s", report.dry_run and "due: " or "", #words > 0 and table.concat(words, ", ") or "nothing to do",
+    waiting > 0 and ("; %s for later"):format(common.count(waiting, "cleanup")) or "")
   for _, message in ipairs(report.messages) do common.err(("longshore janitor: %s\n"):format(message)) end
   if report.errors > #report.messages then
     common.err(("longshore janitor: %d further failures\n"):format(report.errors - #report.messages))

@@ -45,8 +45,8 @@ A case: what is asked, and what should come of it.
 
 `hook` is before_initiate unless named; `context` is filled up with an actor
 and what else the hook sees; `host` says what the broker would answer (take,
-find, head, url, fetch). `refuse` names a code (true: any), `message` a part of the
-message, `field` and `status` what else the refusal says.
+find, head, url, fetch). `refuse` names a code (true: any), `message` a part of
+the message, `field` and `status` what else the refusal says.
 
 Exit codes: 0 good, 1 the policy does not load or a case fails, 2 wrong usage.
 
@@ -107,7 +107,7 @@ function actions.test(policy, args)
       common.print("FAILED  %s\n        expected %s\n        got      %s", result.name, result.expected, result.got)
     end
   end
-  if not args.json then common.print("%d cases, %d failed", #results, failed) end
+  if not args.json then common.print("%s, %d failed", common.count(#results, "case"), failed) end
   return failed == 0 and 0 or 1
 end
 

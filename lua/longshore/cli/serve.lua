@@ -55,7 +55,7 @@ end
 local function load(args)
   local given = overrides(args)
   if given.data and given.data:sub(1, 1) ~= "/" then
-    given.data = require("lfs").currentdir() .. "/" .. given.data
+    given.data = require("lfs").currentdir() .. "/" .. given.data:gsub("^%./+", "")
   end
   return config_module.load(args.config, given)
 end
@@ -114,6 +114,11 @@ local function announce(say, ready, token)
   say("longshore: broker on %s, data in %s", url, data)
   if config.diskstore.enabled then
     say("longshore: disk store on %s, bucket %s", config.buckets.default.endpoint, config.diskstore.buckets[1])
+  end
+  local url_of_store = require("longshore.cli.serve.host").unreachable(config)
+  if url_of_store then
+    say("longshore: other machines reach the broker, but its URLs lead to %s; let the disk store listen for "
+      .. "them, too, and name it in diskstore.public_endpoint", url_of_store)
   end
   if token then say("longshore: made the first token, kept in %s/token", data) end
   if require("lfs").attributes(data .. "/token", "mode") then

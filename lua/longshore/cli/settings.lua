@@ -38,6 +38,8 @@ function _M.has_database(found, creates)
   if found.store.type ~= "sqlite" or lfs.attributes(creates and path:match("^(.*)/") or path, "mode") then
     return true
   end
+  local _, why = lfs.attributes(path, "mode")
+  if why and why:find("Permission denied", 1, true) then return errors.fail("io", why) end
   return errors.fail("not_found", ("there is no broker's database at %s; name its place with --data or --config")
     :format(path))
 end

@@ -88,8 +88,8 @@ local function show_server(args)
     common.print_json(info)
     return 0
   end
-  common.print("%s answers in %.0f ms: %s files, %s", args.url, seconds * 1000, tostring(info.num_files),
-    progress.size(tonumber(info.num_bytes) or 0))
+  common.print("%s answers in %.0f ms: %s, %s", args.url, seconds * 1000,
+    common.count(tonumber(info.num_files) or 0, "file"), progress.size(tonumber(info.num_bytes) or 0))
   for _, file in ipairs(files) do
     common.print("  %-10s %10s  %s  %s", (tostring(file.file_status):gsub("^FILE_STATUS_", ""):lower()),
       progress.size(tonumber(file.num_bytes) or 0), tostring(file.file_uid), common.printable(tostring(file.file_id)))

@@ -8,6 +8,7 @@
 --       modules = { "/usr/lib/nginx/modules/ndk_http_module.so", ... },
 --       lua_path = "/src/lua/?.lua;...", lua_cpath = "/src/build/luajit/?.so",
 --       user = "name group" | nil,        -- only where nginx starts as root
+--       files = { soft = 1024, hard = 4096 } | nil,  -- how many it may have open
 --       error_log = "stderr" (default), access_log = path | "syslog:..." | "/dev/stderr" | "none" | "off" (default) }
 --
 -- Room: nginx. No I/O, no ngx: it also runs outside nginx.
@@ -42,6 +43,14 @@ end
 
 local log_levels = { debug = "info", info = "notice", warn = "warn", error = "error" }
 
+-- A connection is a file, and its body may be another one. Below what nginx would
+-- warn of, the limit is raised as far as it goes, or there are fewer connections.
+local function connections(host, server)
+  local wanted, files = server.connections or 4096, host.files
+  if not files or files.soft >= wanted then return wanted end
+  return math.min(wanted, files.hard), math.min(2 * wanted, files.hard)
+end
+
 local function main_lines(host, server)
   local lines = {}
   for _, path in ipairs(host.modules) do
@@ -55,6 +64,8 @@ local function main_lines(host, server)
     lines[#lines + 1] = ("env %s;"):format(name)
   end
   lines[#lines + 1] = ("worker_processes %d;"):format(server.workers)
+  local _, limit = connections(host, server)
+  if limit then lines[#lines + 1] = ("worker_rlimit_nofile %d;"):format(limit) end
   lines[#lines + 1] = ("pid %s;"):format(_M.quote(host.folder .. "/nginx.pid"))
   -- A graceful stop waits for bodies on their way, and for connections on which
   -- nothing was asked yet, not longer than this: who was cut off resumes.
@@ -123,7 +134,7 @@ http {
     %s
   }
 }
-]]):format(main_lines(host, server), server.connections or 4096, http_lines(host, server),
+]]):format(main_lines(host, server), (connections(host, server)), http_lines(host, server),
     listen_lines(server.listen, server.tls), table.concat(server.server, "\n    "))
 end
 

@@ -27,6 +27,13 @@ local function classify(text)
   return "database"
 end
 
+-- LuaDBI loses what the server said ("database ... does not exist", "password authentication failed").
+local function why_not(options, text)
+  return ("%s; is there a database %s at %s:%d, and may %s log in? psql says more"):format(
+    tostring(text):gsub("%s+", " "):gsub(" $", ""), options.database, options.host or "the local socket",
+    options.port or 5432, options.user or "this user")
+end
+
 --- Describes a PostgreSQL database for `longshore.store.dbi`.
 -- @tparam table options `database`, `user`, `password`, `host` (a name or the
 -- folder of a unix socket), `port` (5432)
@@ -43,8 +50,10 @@ function _M.dialect(options)
     lock_name = "SELECT CAST(pg_advisory_xact_lock(hashtext(?)) AS TEXT)",
     classify = classify,
     connect = function()
-      return require("DBI").Connect("PostgreSQL", options.database, options.user or "",
+      local handle, text = require("DBI").Connect("PostgreSQL", options.database, options.user or "",
         options.password or "", options.host or "", options.port or 5432)
+      if not handle then text = why_not(options, text) end
+      return handle, text
     end,
     prepare_connection = function(db)
       return db:exec("SET client_min_messages TO warning")

@@ -87,6 +87,15 @@ local function luajit_cpath(folder)
     .. table.concat(candidates, ", ") .. "; set nginx.lua_cpath in the configuration, or run make)")
 end
 
+-- How many files a process may have open: what it may now, and what it may allow itself.
+local function open_files()
+  local f = io.open("/proc/self/limits", "r")
+  if not f then return nil end
+  local soft, hard = f:read("*a"):match("Max open files%s+(%w+)%s+(%w+)")
+  f:close()
+  return soft and { soft = tonumber(soft) or math.huge, hard = tonumber(hard) or math.huge }
+end
+
 --- Finds nginx and what it must load.
 -- @tparam table config
 -- @treturn table `binary`, `modules`, `lua_path`, `lua_cpath`
@@ -105,7 +114,7 @@ function _M.find(config)
     if not cpath then return nil, err end
   end
   return {
-    binary = binary, modules = modules, lua_cpath = cpath,
+    binary = binary, modules = modules, lua_cpath = cpath, files = open_files(),
     lua_path = config.nginx.lua_path or ("%s/?.lua;%s/?/init.lua"):format(folder, folder),
   }
 end
@@ -233,6 +242,21 @@ function _M.leftovers(folder)
     end
   end
   return list
+end
+
+local function is_loopback(place)
+  return place:find("127.", 1, true) == 1 or place:find("localhost", 1, true) == 1 or place:find("[::1]", 1, true) == 1
+end
+
+--- Where a broker that other machines reach sends them in vain: to a disk store at
+-- a loopback address, which would be their own.
+-- @tparam table config
+-- @treturn ?string the store's URL; nil or false when all is well
+function _M.unreachable(config)
+  local bucket = config.buckets.default
+  local url = bucket.public_endpoint or bucket.endpoint
+  return config.diskstore.enabled and not is_loopback(config.broker.listen)
+    and is_loopback((url:gsub("^%a+://", ""))) and url
 end
 
 return _M

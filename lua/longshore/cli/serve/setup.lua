@@ -198,7 +198,7 @@ function _M.render(config, host)
     local folder = run .. "/" .. name
     local rendered, text = pcall(require(template).render, config, {
       folder = folder, config = run .. "/config.lua", modules = host.modules, user = host.user,
-      lua_path = host.lua_path, lua_cpath = host.lua_cpath, access_log = host.access_log,
+      lua_path = host.lua_path, lua_cpath = host.lua_cpath, access_log = host.access_log, files = host.files,
     })
     if not rendered then
       if errors.is(text) then return nil, text end
