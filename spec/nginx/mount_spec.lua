@@ -127,6 +127,21 @@ describe("the broker mounted in a stock nginx", function()
     end
   end)
 
+  it("says in the services' shapes what the host's own limits refuse", function()
+    for status, code in pairs { [503] = "service_busy", [429] = "rate_limited" } do
+      local lines = blocks "--prefix /uploads"
+      lines.http = lines.http .. "limit_req_zone $host zone=few:1m rate=1r/m;"
+      lines.server = lines.server:gsub("location /uploads/ {",
+        "%0 limit_req zone=few; limit_req_status " .. status .. ";")
+      local server = nginx.start(lines)
+      assert.equal(401, http.request({ url = server.url .. "/uploads/v0.5/files/info" }).status)
+      local answer = http.request { url = server.url .. "/uploads/v0.5/files/info" }
+      assert.equal(status, answer.status, answer.body)
+      assert.truthy(answer.body:find('"code":"' .. code, 1, true), answer.body)
+      assert.truthy(tonumber(answer.headers["retry-after"]))
+    end
+  end)
+
   it("takes the host's own authentication, as data", function()
     local lines = blocks [[--prefix /up --actor '{ user = ngx.var.http_x_user, organization = "acme",
       rights = { ngx.var.http_x_right or "upload" } }']]

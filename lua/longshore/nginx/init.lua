@@ -300,10 +300,11 @@ local refusals = {
   [403] = { "forbidden", "this address may not look here" },
   [413] = { "too_large", "the body is larger than is allowed here", { reason = "body" } },
   [414] = { "unsupported", "the path or the query is too long", { status = 414 } },
-  [429] = { "rate_limited", "too many requests" },
+  [429] = { "rate_limited", "too many requests", { retry_after = 1 } },
   [494] = { "invalid", "the headers are too large", { reason = "length" } },
   [497] = { "invalid", "this port speaks https only", { reason = "format" } },
   [501] = { "unsupported", "this transfer encoding is not supported", { status = 501 } },
+  [503] = { "busy", "too many requests at once" },
 }
 
 --- Gives nginx's own refusals the shape of the service; the handler of the
