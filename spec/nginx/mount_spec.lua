@@ -193,6 +193,21 @@ describe("the broker mounted in a stock nginx", function()
     assert.truthy(message:find("main context", 1, true))
   end)
 
+  it("says that its folder is missing, and is ready when it is there", function()
+    local path, before = folder .. "/missing.lua", config_path
+    support.write_file(path, (support.read_file(config_path):gsub('"data"', '"later/data"')))
+    config_path = path
+    local server = nginx.start(blocks())
+    config_path = before
+    local function ready() return http.request { url = server.url .. "/readyz" } end
+    assert.truthy(support.wait_until(function() return ready().body:find("make that folder", 1, true) end, 10))
+    assert.equal(503, ready().status)
+    assert.truthy(server:log():find("%[error%][^\n]*readiness: [^\n]*later/data"))
+    assert(os.execute("mkdir -p " .. quote(folder .. "/later/data")))
+    assert.truthy(support.wait_until(function() return ready().status == 200 end, 15))
+    assert.truthy(server:log():find("readiness: the database answers again", 1, true))
+  end)
+
   it("keeps the configuration that it was started with, until it is told to reload", function()
     local path, before, text = folder .. "/changing.lua", config_path, support.read_file(config_path)
     support.write_file(path, text)

@@ -49,12 +49,18 @@ local function outbox_turn(target)
   end)
 end
 
-local looks = 0
+local looks, before = 0, ""
 local watch_turn = guarded("watch", function(state, how)
   looks = looks + 1
   local found, err = how.run(state, "watch", "watch", state.path, looks % COUNT == 1)
   local dict = ngx.shared[blocks.dictionary]
   local why = not found and tostring(err) or not found.ready and found.why or ""
+  if why ~= before then
+    -- (Said when it changes: a probe's answer is seen by few.)
+    ngx.log(why == "" and ngx.NOTICE or ngx.ERR, "readiness: ", why == "" and "the database answers again"
+      or (errors.redact(why):gsub("%c", " ")))
+    before = why
+  end
   dict:set("ready", why)
   dict:set("ready_at", ngx.now())
   metrics.set("longshore_ready", "", why == "" and 1 or 0)
