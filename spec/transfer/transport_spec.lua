@@ -36,6 +36,44 @@ describe("the libcurl transport", function()
     assert.has_error(function() transport { url = r.endpoint .. "/x" } end)
   end)
 
+  it("goes on with others for a host that has several requests", function()
+    local waiting = {}
+    local transport = transports.new { connections = 4, park = function(step, id)
+      if not coroutine.isyieldable() then return nil end -- luacheck: ignore 143
+      waiting[id] = { co = coroutine.running(), step = step }
+      return coroutine.yield()
+    end }
+    r:rules { { match = "/2", delay_answer = 0.4 }, { match = "/3", delay_answer = 3 } }
+    local answers, given_up = {}, nil
+    for i = 1, 3 do
+      coroutine.wrap(function()
+        local response, err = transport { method = "PUT", url = r.endpoint .. "/" .. i, body = "body " .. i }
+        answers[#answers + 1] = { i, response and response.status, err }
+        given_up = given_up or err
+      end)()
+    end
+    local began = core.monotonic()
+    while #answers < 2 do
+      local id, one = next(waiting)
+      local ended = one.step(0.1)
+      for other, entry in pairs(waiting) do
+        if ended[other] then
+          waiting[other] = nil
+          assert(coroutine.resume(entry.co, ended[other]))
+        end
+      end
+      assert.is_true(core.monotonic() - began < 2, id)
+    end
+    assert.same({ { 1, 200 }, { 2, 200 } }, answers)
+    local _, hanging = next(waiting)
+    assert(coroutine.resume(hanging.co, false))
+    assert.equal("timeout", given_up.code)
+    assert.is_false(given_up.retryable)
+    assert.is_nil(next(hanging.step(0)))
+    -- Who is alone waits here, also beside one that was given up.
+    assert.equal(200, assert(transport { url = r.endpoint .. "/1" }).status)
+  end)
+
   it("sends files and writes answers to files", function()
     local transport = transports.new()
     local path = support.write_file(support.tmpdir() .. "/f", "0123456789")

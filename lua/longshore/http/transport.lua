@@ -46,26 +46,47 @@ end
 -- The response: `status`, `headers` (lower-case names), `body`, `sent`,
 -- `received`, `crc32c` (of the request's body), `received_crc32c`, `seconds`.
 -- @tparam[opt] table options the engine's (ca_file, ca_path, proxy,
---   connect_timeout, rate_limit, user_agent, max_response, buffer ...) and
---   `timeout`, the default for requests that name none
+--   connect_timeout, rate_limit, user_agent, max_response, buffer ...), `timeout`, the default for requests that name
+--   none, and `park(step, id)`, for a host of several requests at once: it answers the event `id` of `step(seconds)`,
+--   which goes on with all requests of this transport for so long at most and answers their last events by id; or
+--   false where the request is to be given up; or nil: it is to be waited for here
 -- @treturn function transport
 -- @treturn function close ends the engine; the collector does it too
 function _M.new(options)
-  local settings, timeout = {}, TIMEOUT
+  local settings, timeout, park = {}, TIMEOUT, nil
   for k, v in pairs(options or {}) do
-    if k == "timeout" then timeout = v else settings[k] = v end
+    if k == "timeout" then
+      timeout = v
+    elseif k == "park" then
+      park = v
+    else
+      settings[k] = v
+    end
   end
   settings.connections = settings.connections or 1
   local engine = assert(core.engine(settings))
 
-  local function wait(id)
-    while true do
-      for _, event in ipairs(engine:step(0.5)) do
-        if event.id == id and event.type ~= "progress" then
-          return event
-        end
-      end
+  -- What is waited for: false, or the event that it ended with while somebody waited for something else.
+  local ended = {}
+
+  local function step(seconds)
+    for _, event in ipairs(engine:step(seconds)) do
+      if event.type ~= "progress" and ended[event.id] ~= nil then ended[event.id] = event end
     end
+    return ended
+  end
+
+  local function wait(id)
+    ended[id] = false
+    local event
+    if park then event = park(step, id) end
+    if event == false then
+      engine:cancel(id)
+      event = { type = "failed", error = errors.new("timeout", "no answer in time", { retryable = false }) }
+    end
+    while not event do event = step(0.5)[id] end
+    ended[id] = nil
+    return event
   end
 
   local function transport(request)

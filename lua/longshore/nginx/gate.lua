@@ -10,6 +10,7 @@ local errors = require "longshore.errors"
 local semaphore = require "ngx.semaphore"
 
 local _M = {}
+local unpack = table.unpack or unpack -- luacheck: ignore
 local methods = {}
 local mt = { __index = methods }
 
@@ -28,12 +29,13 @@ local function busy(text)
   return errors.fail("busy", text, { retry_after = 1 })
 end
 
-local function enter(self)
+local function enter(self, counted)
   if self.permits:wait(0) then return true end
-  if self.waiting >= self.queue then return busy("too many requests are waiting") end
-  self.waiting = self.waiting + 1
+  if not counted and self.waiting >= self.queue then return busy("too many requests are waiting") end
+  local one = counted and 0 or 1
+  self.waiting = self.waiting + one
   local ok = self.permits:wait(self.seconds)
-  self.waiting = self.waiting - 1
+  self.waiting = self.waiting - one
   if not ok then return busy("the request waited too long for its turn") end
   return true
 end
@@ -83,15 +85,22 @@ local function hold_up(self)
   if not self.kept then return ngx.thread.spawn(hold) end
 end
 
---- Runs a function of a module in a thread.
+--- Whether a thread is free.
+-- @treturn boolean
+function methods:free()
+  return self.permits:count() > 0
+end
+
+--- Runs a function of a module in a thread, with arguments that are asked for when the thread is there.
 -- @tparam string module
 -- @tparam string name
--- @param ... data
+-- @tparam function make answers the arguments: plain data
+-- @tparam[opt] boolean counted whoever waits for this has been added to `waiting`, and is taken off in `make`
 -- @return what the function returned (a first nil counts as failure)
 -- @return[2] nil
 -- @treturn[2] table err busy or internal
-function methods:run(module, name, ...)
-  local ok, err = enter(self)
+function methods:run_with(module, name, make, counted)
+  local ok, err = enter(self, counted)
   if not ok then return nil, err end
   self.running = self.running + 1
   local permits, timer = self.permits, hold_up(self)
@@ -102,7 +111,17 @@ function methods:run(module, name, ...)
     if not called then error((...), 0) end
     return collect(self, ...)
   end
-  return leave(pcall(ngx.run_worker_thread, self.pool, module, name, ...)) -- luacheck: ignore 143
+  return leave(pcall(ngx.run_worker_thread, self.pool, module, name, make())) -- luacheck: ignore 143
+end
+
+--- Runs a function of a module in a thread.
+-- @tparam string module
+-- @tparam string name
+-- @param ... data
+-- @return as `run_with`
+function methods:run(module, name, ...)
+  local arguments, n = { ... }, select("#", ...)
+  return self:run_with(module, name, function() return unpack(arguments, 1, n) end)
 end
 
 return _M

@@ -25,6 +25,7 @@
 -- Room: nginx.
 -- @module longshore.nginx
 local auth = require "longshore.http.auth"
+local batches = require "longshore.nginx.batches"
 local blocks = require "longshore.nginx.blocks"
 local cors = require "longshore.http.cors"
 local errors = require "longshore.errors"
@@ -71,16 +72,6 @@ function _M.setup(options)
   }
 end
 
--- The calls that run somewhere else: in threads, or, inline, here.
-local function open_gates(self)
-  self.gates = {}
-  for kind, pool in pairs(pools.of(self.broker)) do
-    self.gates[kind] = gate.new { pool = pool.name, permits = pool.vms, queue = self.broker.queue,
-      seconds = self.broker.queue_seconds,
-      advice = { pool = blocks.pool_line(pool), vms = blocks.vm_line(self.broker) } }
-  end
-end
-
 -- The line that nginx.conf lacks, or nil.
 local function missing()
   if not state then return blocks.init_line(), "http context" end
@@ -111,10 +102,8 @@ local function log_line(line)
   ngx.log(levels[line.level] or ngx.INFO, (errors.redact(table.concat(words, " ")):gsub("%c", " ")))
 end
 
--- Calls the worker module in a thread: its result (false for none), or nil and
--- an error. What it logged is logged.
-local function run(self, kind, name, ...)
-  local result, lines = self.gates[kind]:run(WORKER, name, ...)
+-- What a call in a thread answers: its result (false for none), or nil and an error. What it logged is logged.
+local function settle(result, lines)
   if result ~= nil then
     for _, line in ipairs(lines) do log_line(line) end
     return result
@@ -126,6 +115,29 @@ local function run(self, kind, name, ...)
   ngx.log(ngx.ERR, "worker thread: ", (errors.redact(lines.message):gsub("%c", " ")))
   if lines.reason == "setup" then return nil, lines end
   return errors.fail("internal", "a worker thread failed")
+end
+
+-- Calls the worker module in a thread.
+local function run(self, kind, name, ...)
+  return settle(self.gates[kind]:run(WORKER, name, ...))
+end
+
+-- The calls that run somewhere else: in threads, or, inline, here.
+local function open_gates(self)
+  self.gates = {}
+  for kind, pool in pairs(pools.of(self.broker)) do
+    self.gates[kind] = gate.new { pool = pool.name, permits = pool.vms, queue = self.broker.queue,
+      seconds = self.broker.queue_seconds,
+      advice = { pool = blocks.pool_line(pool), vms = blocks.vm_line(self.broker) } }
+  end
+  local requests_gate = self.gates.requests
+  self.batches = batches.new {
+    gate = requests_gate,
+    one = function(request) return run(self, "requests", "handle", self.path, request) end,
+    all = function(make)
+      return settle(requests_gate:run_with(WORKER, "handle_all", function() return self.path, make() end, true))
+    end,
+  }
 end
 
 -- What a location mounts: which services, below which prefix.
@@ -253,6 +265,7 @@ local function answer(self, mount, request)
     if response then return response end
     request.near = true
   end
+  if route and route.together then return self.batches:handle(request) end
   return run(self, "requests", "handle", self.path, request)
 end
 

@@ -8,7 +8,6 @@
 -- Room: nginx.
 -- @module longshore.nginx.worker
 local calls = require "longshore.nginx.calls"
-local clock = require "longshore.clock"
 local errors = require "longshore.errors"
 local shared = require "longshore.nginx.shared"
 local metrics = require "longshore.nginx.metrics"
@@ -16,10 +15,14 @@ local near = require "longshore.nginx.near"
 local recent = require "longshore.store.recent"
 local service = require "longshore.service"
 local snapshot = require "longshore.nginx.snapshot"
+local together = require "longshore.nginx.together"
 
 local _M = {}
 
-local apps = {}
+-- Connections to object stores that one thread has at most, when it handles several requests.
+local CONNECTIONS = 32
+
+local apps, companies = {}, {}
 local lines, request_id = {}, nil
 -- Whether what is read now may be answered from the event loop next time.
 local keeping = false
@@ -39,7 +42,9 @@ local function app_for(path)
   if app then return app end
   local config, err = snapshot.read(path)
   if not config then return nil, err end
-  local parts = shared.parts(config, clock.system)
+  local company = together.new()
+  local parts = shared.parts(config, company.clock)
+  parts.clock, parts.park, parts.connections = company.clock, company.park, CONNECTIONS
   parts.log, parts.request_id = log, function() return request_id end
   app, err = service.new(config, parts)
   if not app then return nil, err end
@@ -48,7 +53,8 @@ local function app_for(path)
     recent.watch(app.store, { cache = shared.cache, seconds = config.broker.cache_seconds,
       wanted = function(row) return keeping and near.may_keep(app, row) end })
   end
-  apps[path] = app
+  company:watch(app.store, app.broker.policy)
+  apps[path], companies[path] = app, company
   return app
 end
 
@@ -92,6 +98,44 @@ end
 -- @treturn table list of `{level=, message=, fields=}`
 function _M.handle(path, request)
   return call(path, request, "handle")
+end
+
+-- What is said to the request that a bug stopped.
+local function stopped(request, thrown)
+  log("error", "a bug: " .. tostring(thrown), { request_id = request.id })
+  return (service.refuse(request.path, errors.new("internal", "a bug"), request.id))
+end
+
+--- Answers several requests at the same time.
+-- @tparam string path of the configuration file
+-- @tparam {table,...} requests
+-- @treturn {table,...} responses in their order; false for one whose store takes too long for company: it is to be
+-- tried again alone
+-- @treturn table list of log lines
+function _M.handle_all(path, requests)
+  if not requests[2] or not app_for(path) then
+    local responses, all = {}, {}
+    for i, request in ipairs(requests) do
+      responses[i] = call(path, request, "handle")
+      for _, line in ipairs(lines) do all[#all + 1] = line end
+    end
+    return responses, all
+  end
+  lines = {}
+  local app, functions, responses = app_for(path), {}, {}
+  for i, request in ipairs(requests) do
+    functions[i] = function()
+      take_body(request, app)
+      return app:handle(request)
+    end
+  end
+  local results = companies[path]:run(functions, function(i) request_id = requests[i].id end)
+  request_id = nil
+  metrics.count("longshore_together_total", "", #requests)
+  for i, result in ipairs(results) do
+    responses[i] = not result.cut and (result.value or stopped(requests[i], result.thrown))
+  end
+  return responses, lines
 end
 
 --- Whether a request may send its body: false, or the answer that refuses it.

@@ -35,7 +35,8 @@ end
 
 --- A function that makes providers; they share transports. A request that got no answer within `timeout` (15
 -- seconds) is not tried again.
--- @tparam table parts `clock`, `transport` (for all of them), `observe` and `request_id` (see longshore.service.watch)
+-- @tparam table parts `clock`, `transport` (for all of them), `observe` and `request_id` (see longshore.service.watch),
+-- `park` (see longshore.http.transport) and with it `connections`
 -- @treturn function make(options) -> provider | nil, err; options of longshore.provider.s3, and `ca_file`;
 -- `credentials` may be the path of a Lua file that returns the function
 function _M.maker(parts)
@@ -47,7 +48,7 @@ function _M.maker(parts)
       local kind = (given.ca_file or "") .. (proxy and "|direct" or "|proxy")
       transports[kind] = transports[kind]
         or require("longshore.http.transport").new { ca_file = given.ca_file, proxy = proxy,
-          connect_timeout = CONNECT }
+          connect_timeout = CONNECT, park = parts.park, connections = parts.connections }
       transport = transports[kind]
     end
     local options = { transport = watch.transport(transport, given.name, parts), clock = parts.clock }

@@ -215,9 +215,10 @@ function _M.routes(settings)
       body = "form", tunnel = true, max_body = settings.form_max + MiB, handler = form_handler(store) }
   end
   local urls = json_route("{upload_id}/parts/urls", "part_urls")
-  urls.near = true
+  local initiate = json_route("initiate", "initiate")
+  urls.near, initiate.together = true, true
   return {
-    json_route("initiate", "initiate"),
+    initiate,
     urls,
     json_route("{upload_id}/parts/checkpoint", "checkpoint"),
     json_route("{upload_id}/complete", "complete"),

@@ -1,0 +1,209 @@
+-- Starts of uploads that nginx handles together: each gets its own answer, and nobody waits for long for another's
+-- store. See longshore.nginx.batches and longshore.nginx.together.
+local http = require "spec.support.http"
+local json = require "longshore.json"
+local relay = require "spec.support.relay"
+local serve = require "spec.support.serve"
+local socket = require "socket"
+local stores = require "longshore.store"
+local support = require "spec.support"
+local uv = require "luv"
+
+local quote = support.quote
+local MANY = 40
+
+describe("starts of uploads that come together", function()
+  local server, between, folder
+
+  setup(function()
+    folder = support.tmpdir()
+    local host = serve.start()
+    between = relay.start { target = "127.0.0.1:" .. host.store_port }
+    local credentials = support.read_file(host.data .. "/diskstore-credentials")
+    local keys = ("access_key = %q, secret_key = %q"):format(credentials:match("access_key=(%S+)"),
+      credentials:match("secret_key=(%S+)"))
+    local policy = support.write_file(folder .. "/policy.lua", [[return {
+      before_initiate = function(context)
+        if context.filename:find("^refused") then return false, "not this one" end
+        if context.filename:find("^slow") then return { provider = "slow" } end
+      end }]])
+    local bucket = [[{ profile = "diskstore", bucket = "longshore", region = "us-east-1", endpoint = %q, %s }]]
+    server = serve.start { config = ([[return { broker = { threads = 2, queue = 100 },
+      diskstore = { enabled = false }, policy = { file = %q },
+      buckets = { default = %s, slow = %s } }]]):format(policy, bucket:format(host.store_url, keys),
+      bucket:format(between.endpoint, keys)) }
+  end)
+  teardown(support.cleanup)
+  before_each(function() between:rules {} end)
+
+  local function send(body, token)
+    local connection = assert(socket.connect("127.0.0.1", server.port))
+    connection:settimeout(30)
+    local text = type(body) == "string" and body or json.encode(body)
+    connection:send(table.concat({ "POST /v0.5/files/uploads/initiate HTTP/1.1", "Host: x", "Connection: close",
+      "Authorization: Bearer " .. (token or server.token), "Content-Type: application/json",
+      "Content-Length: " .. #text, "", text }, "\r\n"))
+    return connection
+  end
+
+  -- Sends them all at once; what each was answered, and after how many seconds.
+  local function all(bodies, tokens)
+    local connections, answers, left = {}, {}, #bodies
+    local began = socket.gettime()
+    for i, body in ipairs(bodies) do connections[i] = send(body, tokens and tokens[i]) end
+    local open, index = {}, {}
+    for i, connection in ipairs(connections) do open[i], index[connection] = connection, i end
+    while left > 0 do
+      for _, connection in ipairs(socket.select(open, nil, 30)) do
+        local i = index[connection]
+        local answer = assert(http.read(connection, "POST"))
+        answer.after = socket.gettime() - began
+        answer.json = json.decode(answer.body)
+        answers[i], left = answer, left - 1
+        for n, other in ipairs(open) do if other == connection then table.remove(open, n) break end end
+        connection:close()
+      end
+    end
+    return answers
+  end
+
+  local names = 0
+  local function body(prefix, fields)
+    names = names + 1
+    local given = { filename = (prefix or "n") .. names, file_type = "a/b", num_bytes = 5 + names }
+    for name, value in pairs(fields or {}) do given[name] = value end
+    return given
+  end
+
+  local function counter(name)
+    local text = http.request { method = "GET", url = server.url .. "/metrics" }.body
+    return tonumber(text:match("\n" .. name .. " (%d+)") or 0)
+  end
+
+  local function with_store(fn)
+    local store = assert(stores.open { type = "sqlite", path = server.data .. "/longshore.db" })
+    fn(store)
+    store:close()
+  end
+
+  it("each get their own answer", function()
+    local before = counter "longshore_together_total"
+    local bodies, tokens = {}, {}
+    for i = 1, MANY do bodies[i] = body() end
+    bodies[7], bodies[13], bodies[20] = body("refused"), body("n", { num_bytes = -1 }), "{"
+    tokens[27] = "ls_aaaaaaaaaaaaaaaa_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    local wanted = { [7] = 403, [13] = 400, [20] = 400, [27] = 401 }
+    local seen, ids = {}, {}
+    with_store(function(store)
+      for i, answer in ipairs(all(bodies, tokens)) do
+        assert.equal(wanted[i] or 200, answer.status == 422 and 400 or answer.status, answer.body)
+        ids[answer.headers["x-request-id"]] = true
+        if answer.status == 200 then
+          local row = assert(store:upload(answer.json.upload_id))
+          assert.same({ bodies[i].filename, bodies[i].num_bytes, "uploading" }, { row.filename, row.size, row.state })
+          assert.is_nil(seen[row.provider_upload_id])
+          seen[row.provider_upload_id] = true
+          local put = http.request { method = "PUT", url = answer.json.parts[1].url,
+            body = ("x"):rep(bodies[i].num_bytes) }
+          assert.equal(200, put.status, put.body)
+        end
+      end
+    end)
+    local count = 0
+    for _ in pairs(ids) do count = count + 1 end
+    assert.equal(MANY, count)
+    assert.is_true(counter "longshore_together_total" > before)
+  end)
+
+  it("are answered when nginx is told to stop", function()
+    between:rules { { method = "POST", delay_answer = 0.5 } }
+    local connections = {}
+    for i = 1, MANY do connections[i] = send(body(i % 2 == 0 and "slow" or "n")) end
+    socket.sleep(0.2)
+    local stopped
+    server.process:kill("sigterm")
+    for i, connection in ipairs(connections) do
+      local answer = assert(http.read(connection, "POST"), i)
+      assert.equal(200, answer.status, answer.body)
+      connection:close()
+    end
+    stopped = server.process:wait(40)
+    assert.equal(0, stopped)
+    server:start()
+  end)
+
+  it("leave nothing that lies when nginx is killed among them", function()
+    between:rules { { method = "POST", delay_answer = 0.05 } }
+    local connections = {}
+    for round = 1, 3 do
+      for i = 1, MANY do connections[i] = send(body(i % 2 == 0 and "slow" or "n")) end
+      socket.sleep(0.02 * round)
+      for _, pid in ipairs(server:nginx_pids("broker")) do uv.kill(pid, "sigkill") end
+      local answered = {}
+      for i, connection in ipairs(connections) do
+        local answer = http.read(connection, "POST")
+        if answer and answer.status == 200 then answered[#answered + 1] = json.decode(answer.body).upload_id end
+        connections[i] = connection:close() and nil
+      end
+      with_store(function(store)
+        -- Who was answered has what was said; the others are nowhere, begun, or for the janitor.
+        for _, id in ipairs(answered) do assert.equal("uploading", assert(store:upload(id)).state) end
+        for _, row in ipairs(store:stale_uploads { state = "starting", by = "updated_at", before = 1e11,
+          limit = 10000 }) do
+          assert.is_nil(row.provider_upload_id)
+          assert.truthy(store:file(row.file_id))
+        end
+      end)
+      assert.truthy(support.wait_until(function()
+        local ok, answer = pcall(http.request, { method = "GET", url = server.url .. "/healthz" })
+        return ok and answer and answer.status == 200
+      end, 20))
+    end
+  end)
+
+  it("count against a token's rate once each", function()
+    local code, out = support.run(("LONGSHORE_LUA=%s %s/build/bin/longshore token create --data %s --user rae " ..
+      "--rate 15/1h"):format(support.lua, quote(support.root), quote(server.data)))
+    assert.equal(0, code, out)
+    local token, bodies, tokens, counts = out:match("ls_[%w_]+"), {}, {}, {}
+    between:rules { { method = "POST", delay_answer = 2.5 } }
+    for i = 1, MANY do bodies[i], tokens[i] = body(i == 5 and "slow" or "n"), token end
+    for _, answer in ipairs(all(bodies, tokens)) do counts[answer.status] = (counts[answer.status] or 0) + 1 end
+    assert.same({ [200] = 15, [429] = MANY - 15 }, counts)
+  end)
+
+  it("do not wait for one whose store hangs", function()
+    -- (After one that was slow they go alone for some time; so this has an nginx of its own.)
+    assert.equal(0, server:stop())
+    server:start()
+    between:rules { { method = "POST", delay_answer = 4 } }
+    local bodies = {}
+    for i = 1, MANY do bodies[i] = body(i == 9 and "slow" or "n") end
+    for i, answer in ipairs(all(bodies)) do
+      assert.equal(200, answer.status, answer.body)
+      if i == 9 then
+        assert.is_true(answer.after >= 4, answer.after)
+      else
+        assert.is_true(answer.after < 2.5, answer.after)
+      end
+    end
+    -- What had been begun for the slow one is given up, and is the janitor's.
+    with_store(function(store)
+      local found = {}
+      for _, state in ipairs { "starting", "uploading", "aborting", "aborted" } do
+        for _, row in ipairs(store:find_uploads { tenant = "default", organization = "default", service = "newton",
+          filename = bodies[9].filename, states = { state } }) do
+          found[#found + 1] = row
+        end
+      end
+      assert.equal("uploading", found[1].state)
+      assert.is_true(#found <= 2)
+      assert.is_true(found[2] == nil or found[2].state == "aborting")
+      local undone = 0
+      for _, cleanup in ipairs(store:due_cleanups(1e11, 1000)) do
+        for _, row in ipairs(found) do if cleanup.upload_id == row.id then undone = undone + 1 end end
+      end
+      assert.equal(#found - 1, undone)
+    end)
+  end)
+end)
