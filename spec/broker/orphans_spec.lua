@@ -37,6 +37,28 @@ describe("broker: orphans", function()
     assert.same({ 3, 2 }, { w.provider:left() })
   end)
 
+  -- Where keys end in the upload's id, only the file's row knows the object then.
+  for _, layout in ipairs { "{service}/{organization}/{file_id}", "{upload_id}", "x/{user}/{upload_id}" } do
+    it("are none when the uploads of finished files were forgotten long ago; layout " .. layout, function()
+      local w = worlds.new { policy = { layout = layout } }
+      local upload, parts = w:upload(BODY, { filename = "finished" })
+      local file = assert(w.broker:complete(ANN, upload.id, { parts = parts }))
+      for _ = 1, 60 do
+        w.clock.advance(86400)
+        w.broker:janitor()
+      end
+      assert.equal("not_found", select(2, w.store:upload(upload.id)).code)
+      local report = w.broker:orphans { older_than = 0 }
+      assert.same({ 0, 0, 0 }, { report.uploads, report.objects, report.errors })
+      assert.same({ 1, 0 }, { w.provider:left() })
+      assert(w.broker:download(ANN, file.id))
+      -- What a deleted one leaves is its cleanup's.
+      w.provider:fault("delete", { code = "unavailable", times = 9 })
+      assert(w.broker:delete_file(ANN, file.id))
+      assert.equal(0, w.broker:orphans({ older_than = 0 }).objects)
+    end)
+  end
+
   it("are removed when they are old, and nothing else is", function()
     for _, layout in ipairs { "{service}/{organization}/{file_id}", "{upload_id}" } do
       local w = new { policy = { layout = layout } }

@@ -93,7 +93,7 @@ local function delivery_of(self, key)
   return { row = row, word = word }
 end
 
--- Whether records have this object, or a cleanup will remove it, under any name of its bucket.
+-- Whether records or files have this object, or a cleanup will remove it, under any name of its bucket.
 local function is_content(self, provider, key)
   local place = (provider.prefix or "") .. key
   for name, other in pairs(self.providers) do
@@ -144,17 +144,19 @@ local function is_stray_object(self, provider, key)
   if delivery == nil then return nil, err end
   if delivery then
     if delivery.row and DELIVERING[delivery.row.state] then return false end
-    local content
-    content, err = is_content(self, provider, key)
-    if content == nil then return nil, err end
-    if content then return false end
-    return delivery.word ~= "parts" or is_marked(provider, key, "dlv_")
+  else
+    local uploads, file = owners(self, key)
+    if uploads == nil then return nil, file end
+    if not uploads or in_use(uploads, key) then return false end
+    if file and file.key and may_be(file.key, key) then return false end
   end
-  local uploads, file = owners(self, key)
-  if uploads == nil then return nil, file end
-  if not uploads or in_use(uploads, key) then return false end
-  if file and file.key and may_be(file.key, key) then return false end
-  return is_marked(provider, key, "upl_")
+  -- (Uploads are forgotten in time, and what they brought stays.)
+  local content
+  content, err = is_content(self, provider, key)
+  if content == nil then return nil, err end
+  if content then return false end
+  if not delivery then return is_marked(provider, key, "upl_") end
+  return delivery.word ~= "parts" or is_marked(provider, key, "dlv_")
 end
 
 local function look_at_object(self, report, name, provider, object)

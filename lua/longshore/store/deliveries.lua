@@ -29,7 +29,7 @@
 --   `conflict` (`reason` replaced) when the record's content is not the one of key `replaces` (false: none) any more.
 --   `events` tell of a swap.
 -- * `purge_deliveries(before, limit) -> count`: final ones last touched before then.
--- * `is_content(provider, key) -> bool`: whether a record has this object, or a cleanup will remove it.
+-- * `is_content(provider, key) -> bool`: whether a record or a file has this object, or a cleanup will remove it.
 --
 -- Room: store.
 -- @module longshore.store.deliveries
@@ -215,7 +215,8 @@ end
 
 function _M.is_content(self, provider, key)
   local answer, err = self.db:query("SELECT id FROM cleanups WHERE provider = ? AND object_key = ? UNION ALL "
-    .. "SELECT CAST(id AS TEXT) FROM records WHERE provider = ? AND object_key = ?", provider, key, provider, key)
+    .. "SELECT CAST(id AS TEXT) FROM records WHERE provider = ? AND object_key = ? UNION ALL "
+    .. "SELECT id FROM files WHERE provider = ? AND object_key = ?", provider, key, provider, key, provider, key)
   if not answer then return nil, err end
   return answer[1] ~= nil
 end

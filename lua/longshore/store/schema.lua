@@ -287,6 +287,9 @@ _M.migrations = {
     "CREATE INDEX managed_files_counted ON managed_files (tenant, organization, username, status)",
     "CREATE INDEX managed_files_running ON managed_files (tenant, organization) WHERE status = 'presigned'",
   },
+  {
+    "CREATE INDEX files_content ON files (object_key) WHERE object_key IS NOT NULL",
+  },
 }
 
 local function current_version(db)
