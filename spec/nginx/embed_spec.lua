@@ -41,7 +41,11 @@ describe("inside handlers of one's own", function()
     local function place(block)
       return (block:gsub("root /srv;", ("root %s/srv;"):format(folder)))
     end
-    lines.server = place(block_with "longshore.nginx.guard") .. place(block_with "crc32c_new"):gsub("root ",
+    local credentials = support.read_file(host.data .. "/diskstore-credentials")
+    local bucket = block_with "proxy_pass $object":gsub("127%.0%.0%.1:9000", "127.0.0.1:" .. host.store_port)
+      :gsub("BUCKET%-KEY", (credentials:match "access_key=(%S+)")):gsub("BUCKET%-SECRET",
+        (credentials:match "secret_key=(%S+)"))
+    lines.server = bucket .. place(block_with "location /files/") .. place(block_with "crc32c_new"):gsub("root ",
       ("access_log %s/crc.log crc; root "):format(folder), 1) .. block_with '"initiate"'
       .. block_with "/upload-url" .. [[
       location = /tick { content_by_lua_block { ngx.sleep(0.05) ngx.say("tick") } }
@@ -90,6 +94,27 @@ describe("inside handlers of one's own", function()
     refused((sign():gsub("X%-Amz%-Signature=%x", "X-Amz-Signature=z")))
     -- What nginx makes of the path is the file of the signed path, or nothing.
     assert.equal(404, http.request({ url = sign { path = "/files/none" } }).status)
+  end)
+
+  it("guards a bucket, whose own key clients never see", function()
+    local signer = core.signer { access_key = "AKIDEXAMPLE", secret_key = "not-so-secret", region = "us-east-1" }
+    local function sign(method, key)
+      return signer:presign { method = method, scheme = "http", host = "127.0.0.1:" .. server.port,
+        path = "/longshore/guarded/" .. key, expires = 60, time = math.floor(core.now()) }
+    end
+    for _, key in ipairs { "plain", "with space+plus%25 and ü (1)!" } do
+      assert.equal(404, http.request({ url = sign("GET", key) }).status)
+      local put = http.request { method = "PUT", url = sign("PUT", key), body = data }
+      assert.equal(200, put.status, put.body)
+      local got = http.request { url = sign("GET", key) }
+      assert.equal(200, got.status)
+      assert.equal(data, got.body)
+      local part = http.request { url = sign("GET", key), headers = { Range = "bytes=10-19" } }
+      assert.equal(data:sub(11, 20), part.body)
+      assert.equal(403, http.request({ method = "PUT", url = sign("GET", key), body = "other" }).status)
+    end
+    assert.equal(403, http.request({ url = server.url .. "/longshore/guarded/plain" }).status)
+    assert.equal(data, http.request({ url = sign("GET", "plain") }).body)
   end)
 
   it("computes the CRC32C of a body on its way out", function()
