@@ -134,6 +134,15 @@ describe("the README", function()
     assert.equal("example-uploads", loaded.buckets.default.bucket)
   end)
 
+  it("shows a policy that does what its cases say", function()
+    local policy = support.write_file(folder .. "/policy.lua", block_with("lua", "-- policy.lua:"))
+    local cases = support.write_file(folder .. "/policy_cases.lua", block_with("lua", "-- policy_cases.lua:"))
+    local code, out = support.run(("%s %s/lua/longshore/cli/main.lua policy test %s %s"):format(support.lua,
+      quote(support.root), quote(policy), quote(cases)))
+    assert.equal(0, code, out)
+    assert.truthy(out:find("2 cases, 0 failed", 1, true), out)
+  end)
+
   it("names every command, and no other", function()
     local text = support.read_file(support.root .. "/README.md")
     for _, command in ipairs(require("longshore.cli").commands) do
