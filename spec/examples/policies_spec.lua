@@ -122,6 +122,21 @@ describe("the example policy", function()
     assert.truthy(classes.STANDARD)
   end)
 
+  it("media: bytes that the janitor notices are judged as whose upload they are", function()
+    local steps = require "spec.policy.service_steps"
+    local rule = require("longshore.policy.file").open { path = path "media" }
+    for user, state in pairs { mara = "available", guest = "failed" } do
+      w = steps.world { rule, { before_complete = function(context) assert(context.actor == nil) end } }
+      local before = worlds.actor { user = user }
+      local entry = assert(w.broker:upload_urls(before, { { catalog = steps.catalog, key = "a.mp4",
+        content_type = "image/png" } }))[1] -- and no size
+      w.provider.profile.max_put = 1e9
+      w.provider:client_put(entry.upload.url, PNG .. ("x"):rep(21 * 1024 * 1024))
+      w:sweep()
+      assert.equal(state, w.store:managed_file(entry.file.id).status, user)
+    end
+  end)
+
   it("dataset: replaced by who saw the version and has an approved change", function()
     local answer, asked = { state = "approved", dataset = "rivers.csv" }, {}
     start("dataset", { fetch = { "https://changes.example/api/" }, transport = function(request)
@@ -178,6 +193,15 @@ describe("the example policy", function()
     assert.truthy(refused("forbidden", w.broker:delete_file(worlds.actor(), file.id)).message:find("3660 more days"))
     w.clock.advance(10 * 366 * 86400)
     assert(w.broker:delete_file(worlds.actor(), file.id))
+    local steps = require "spec.policy.service_steps"
+    w = steps.world { require("longshore.policy.file").open { path = path "worm" } }
+    local record, grant = assert(w.broker:create_record(steps.actor, { name = "7.pdf", fields = {} },
+      steps.merged(steps.cognite, { content_type = "application/pdf", metadata = fields.metadata })))
+    assert(grant.url)
+    refused("forbidden", w.broker:change_records(steps.actor, { { reference = { id = record.id },
+      change = function()
+        return { fields = { mimeType = "application/pdf", metadata = { kind = "report", reference = "7" } } }
+      end } }))
     refused("invalid", select(1, w:initiate(PDF, { filename = "b", content_type = "application/pdf",
       metadata = { kind = "joke", reference = "8" } })), select(2, w:initiate(PDF, { filename = "b",
       content_type = "application/pdf", metadata = { kind = "joke", reference = "8" } })), "metadata.kind")
@@ -198,7 +222,23 @@ describe("the example policy", function()
       metadata = { project = "app", branch = "main", commit = "c0ffee" } })
     assert.is_nil(upload)
     refused("forbidden", w.broker:delete_file(worlds.actor(), kept.id))
+    -- Nor does a branch's of the same name take its place.
+    refused("conflict", w:initiate("5", { filename = "app.tar", content_type = "application/x-tar",
+      metadata = { project = "app", branch = "feature", commit = "c0ffee" } }))
     assert(w.broker:delete_file(worlds.actor { rights = { admin = true } }, kept.id))
+  end)
+
+  it("ci: a branch that began before main had finished does not replace main's", function()
+    start "ci"
+    local function begin(branch, body)
+      return w:upload(body, { filename = "app.tar", content_type = "application/x-tar",
+        metadata = { project = "app", branch = branch, commit = "c0ffee" } })
+    end
+    local late, late_parts = begin("feature", "1")
+    local main, main_parts = begin("main", "2")
+    local kept = assert(w.broker:complete(worlds.actor(), main.id, { parts = main_parts }))
+    refused("conflict", w.broker:complete(worlds.actor(), late.id, { parts = late_parts }))
+    assert(w.broker:file(worlds.actor(), kept.id))
   end)
 
   it("is shown in the README as it is", function()

@@ -219,7 +219,7 @@ describe("policy: the broker", function()
         asked[#asked + 1] = name
         for _, field in ipairs(contract.hooks[name].sees) do
           local optional = ({ metadata = true, max_size = true, part_size = true, quotas = true, headers = true,
-            tags = true, client_key = true, current = true })[field]
+            tags = true, client_key = true, current = true, file = true })[field]
           assert(context[field] ~= nil or optional, name .. " does not show " .. field)
         end
         assert(context.actor or name == "after_expire" or context.upload, name)

@@ -1,6 +1,7 @@
 -- What a policy rewrites takes effect at every service; what a service's API fixes is
 -- an error that names hook and field.
 local all = require "spec.policy.service_steps"
+local rules = require "longshore.policy.rules"
 local support = require "spec.support"
 local ANN = all.actor
 local BODY = all.body
@@ -44,6 +45,82 @@ describe("at every service", function()
       assert.truthy(failures()[1].reason:find(service, 1, true))
       assert.same({ 0, 0 }, { w.provider:left() })
     end
+
+    describe("metadata that changes later, at cognite", function()
+      local function to(metadata, mime)
+        return function(record)
+          record.fields.metadata, record.fields.mimeType = metadata, mime or record.fields.mimeType
+          return { fields = record.fields }
+        end
+      end
+      local function change(file, ...)
+        local list, err = w.broker:change_records(ANN, { { reference = { id = file.id }, change = to(...) } },
+          COGNITE.check)
+        return list and list[1], err
+      end
+
+      it("counts as it does at the beginning", function()
+        local seen
+        world { rules.metadata { fields = { kind = { required = true, one_of = { "a", "b" } } } },
+          { before_initiate = function(context)
+            seen = context
+            if context.operation == "update_file" and context.metadata.kind == "b" then
+              return { metadata = { kind = "b", by = "policy" }, content_type = "text/plain" }
+            end
+          end } }
+        local file = assert(upload("cognite", { metadata = { kind = "a" } }))
+        local ok, err = change(file, { kind = "c" })
+        assert.is_nil(ok)
+        assert.same({ "invalid", "metadata.kind" }, { err.code, err.field })
+        assert.is_nil((change(file, nil)))
+        assert.same({ kind = "a" }, steps.cognite.file(file).metadata)
+        local changed = assert(change(file, { kind = "b" }))
+        assert.same({ "update_file", "cognite", false, "a" }, { seen.operation, seen.service, seen.resume,
+          seen.file.metadata.kind })
+        assert.same({ { kind = "b", by = "policy" }, "text/plain" }, { changed.metadata, changed.content_type })
+        seen = nil
+        assert(w.broker:change_records(ANN, { { reference = { id = file.id }, change = function(record)
+          record.fields.source = "elsewhere"
+          return { fields = record.fields, external_id = "x" }
+        end } }))
+        assert.is_nil(seen) -- nothing that it has a word on
+        assert.same({ kind = "b", by = "policy" }, steps.cognite.file(file).metadata)
+      end)
+
+      it("is decided on as it will be, whoever is quicker", function()
+        local quicker, asked = nil, {}
+        world { { before_initiate = function(context)
+          if context.operation ~= "update_file" then return end
+          asked[#asked + 1] = context.metadata.n
+          if quicker then
+            local act = quicker
+            quicker = nil
+            act()
+          end
+          if context.metadata.n > 2 then return false, "enough" end
+        end } }
+        local file = assert(upload("cognite", { metadata = { n = 0 } }))
+        local function more()
+          return w.broker:change_records(ANN, { { reference = { id = file.id }, change = function(record)
+            record.fields.metadata.n = record.fields.metadata.n + 1
+            return { fields = record.fields }
+          end } })
+        end
+        quicker = function() assert(more()) end
+        assert(more())
+        assert.same({ 1, 1, 2 }, asked)
+        assert.equal(2, steps.cognite.file(file).metadata.n)
+        assert.equal("enough", select(2, more()).message)
+      end)
+
+      it("is one thing of each file in a request", function()
+        world {}
+        local file = assert(upload "cognite")
+        local _, err = w.broker:change_records(ANN, { { reference = { id = file.id }, change = to { a = "1" } },
+          { reference = { id = file.id }, change = to { a = "2" } } })
+        assert.equal("invalid", err.code)
+      end)
+    end)
 
     for _, service in ipairs(SERVICES) do
       it("key and provider: " .. service, function()

@@ -46,6 +46,7 @@ describe("at every service", function()
     cognite = {
       upload = "authorize before_initiate before_sign before_complete before_register after_complete",
       parts = "authorize before_initiate before_sign before_complete before_register after_complete",
+      update = "authorize before_initiate",
       link = "authorize before_initiate before_sign", link_again = "authorize before_initiate before_sign",
       download = "authorize before_download", delete = "authorize before_delete after_delete", expire = "after_expire",
     },
@@ -127,6 +128,12 @@ describe("at every service", function()
   end }
   run.cognite.link = with_file("cognite", function(file)
     assert(w.broker:record_link(ANN, { id = file.id }, merged(COGNITE, { sessions = false })))
+  end)
+  run.cognite.update = with_file("cognite", function(file)
+    assert(w.broker:change_records(ANN, { { reference = { id = file.id }, change = function(record)
+      record.fields.metadata = { a = "b" }
+      return { fields = record.fields }
+    end } }))
   end)
   run.cognite.download = with_file("cognite", function(file)
     assert(w.broker:record_downloads(ANN, { { id = file.id } }, 30, function() return "text/csv" end))

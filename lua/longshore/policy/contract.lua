@@ -18,6 +18,8 @@
 --   (`update_file`) and out of the trash (`restore_file`). The store replaces what lies at a key, so a URL to
 --   read that was given before shows new bytes before they were looked at; no other is given then.
 -- * cognite: a file is named by its external id, one without has no other beside it; each set of links is an upload.
+--   `before_initiate` is also asked when the metadata or the type of a `file` is about to change (`update_file`; only
+--   refusing and these two count then).
 -- * geolens: a job is an upload, and the file a dataset; only a re-upload has one that is there already.
 --
 -- Nobody says when a single PUT of athena or cognite has ended: its bytes are noticed, by a reader or the
@@ -194,6 +196,7 @@ _M.hooks = {
   before_initiate = {
     sees = { "operation", "service", "filename", "content_type", "size", "max_size", "metadata",
       "part_size", "resume", "file_id", "upload_id", "provider", "if_exists", "quotas", "headers", "tags",
+      "file", -- whose metadata is about to change (cognite's update_file)
       "current", -- what is there already and would be replaced, a file (but newton's: see host.find)
       "client_key" }, -- where the client names the key (athena)
     rewrites = {

@@ -17,11 +17,13 @@ return rules.chain {
   rules.tags { metadata = { "project", "commit" } },
   {
     about = "main's artefacts are kept, others replaced",
-    before_initiate = function(context)
-      if is_main(context.metadata) then
-        return { if_exists = "refuse", headers = { ["cache-control"] = "public, max-age=31536000, immutable" } }
-      end
-      return { if_exists = "replace" }
+    before_initiate = function(context, host)
+      if context.operation == "update_file" then return false, "an artefact says what it was built from" end
+      local headers = is_main(context.metadata) and { ["cache-control"] = "public, max-age=31536000, immutable" } or nil
+      local current, err = host.find { service = context.service, filename = context.filename }
+      if not current and err.code ~= "not_found" then error(err.message) end
+      if not current or is_main(current.metadata) then return { if_exists = "refuse", headers = headers } end
+      return { if_exists = "replace", replaces = current.id, headers = headers } -- that one, and no later one of main
     end,
     before_delete = function(context)
       if is_main(context.file.metadata) and not (context.actor and context.actor.rights.admin) then

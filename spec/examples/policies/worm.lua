@@ -15,6 +15,12 @@ return rules.chain {
   rules.lock { mode = "COMPLIANCE", days = 7 * 365 },
   rules.forbid { visibility = true, message = "what is archived stays as it is" },
   {
+    about = "what it is said to be stays, too",
+    before_initiate = function(context)
+      if context.operation == "update_file" then return false, "what is archived stays as it is" end
+    end,
+  },
+  {
     about = "deleted when the years of its kind are over",
     before_delete = function(context, host)
       local file = context.file

@@ -21,6 +21,7 @@
 -- Room: broker.
 -- @module longshore.broker.records
 local access = require "longshore.broker.records.access"
+local change = require "longshore.broker.records.change"
 local complete = require "longshore.broker.records.complete"
 local errors = require "longshore.errors"
 local links = require "longshore.broker.records.links"
@@ -39,6 +40,7 @@ _M.create_record = start.create
 _M.record_link = links.link
 _M.record_parts = links.parts
 _M.complete_record = complete.run
+_M.change_records = change.run
 
 --- Records by their references.
 -- @tparam table actor
@@ -90,43 +92,6 @@ function _M.list_records(self, actor, query)
     if #rows < size and #list < query.limit then return list, nil end
   end
   return list, after
-end
-
---- Changes records, all or none.
--- @tparam table actor
--- @tparam {{reference,change},...} changes `change(record)` answers the fields to set (`name`,
--- `external_id` or false, `fields`), or nil, err
--- @treturn {table,...}|nil records
--- @treturn table|nil err not_found (`missing`), conflict (`duplicated`)
-function _M.change_records(self, actor, changes)
-  local ok, err = access.authorize(self, actor, "update", "upload")
-  if not ok then return nil, err end
-  local references = {}
-  for i, entry in ipairs(changes) do references[i] = entry.reference end
-  local rows
-  rows, err = access.find(self, actor, references) -- also those whose time is over are missing
-  if not rows then return nil, err end
-  local prepared = {}
-  for i, entry in ipairs(changes) do
-    prepared[i] = { reference = { id = rows[i].id }, change = function(row)
-      local wished, why = entry.change(views.view(row))
-      if not wished then return nil, why end
-      return access.columns(actor, row.service, wished)
-    end }
-  end
-  local changed
-  changed, err = self.store:change_records(actor, prepared, self.clock.now())
-  if not changed then
-    if err.code == "conflict" then
-      err.duplicated = { { external_id = err.external_id } }
-    elseif err.code == "not_found" and err.missing then
-      err.missing = { references[1] }
-    end
-    return nil, err
-  end
-  local list = {}
-  for i, row in ipairs(changed) do list[i] = views.view(row) end
-  return list
 end
 
 --- Deletes records with their content, all or none. URLs that were given out for

@@ -92,13 +92,16 @@ local function header_type(text)
   if text and text:find("^[\33-\126][\32-\126]*$") and not text:find("[ \t]$") then return text end
 end
 
+-- Whether a file may have these fields.
+local function may_keep(fields) return validate.check(rules.kept, fields) end
+
 local function limits_of(ctx, body)
   local settings = ctx.settings
   return {
     service = "cognite", provider = settings.bucket, link_seconds = settings.link_seconds, max_put = settings.max_put,
     sessions = settings.upload == "resumable", of_record = RUNNING_OF_FILE,
     content_type = header_type(body and body.mimeType), metadata = body and body.metadata,
-    check = function(fields) return validate.check(rules.kept, fields) end,
+    check = may_keep,
   }
 end
 
@@ -188,7 +191,7 @@ function handlers.update(ctx)
     list[i] = { reference = references[i], change = changes.update(item.update) }
   end
   local records
-  records, err = ctx.broker:change_records(ctx.actor, list)
+  records, err = ctx.broker:change_records(ctx.actor, list, may_keep)
   if not records then return nil, err end
   return responses.json(200, { items = render.files(records) })
 end
