@@ -41,6 +41,14 @@ describe("longshore, from a script", function()
   it("says what is wrong with the options", function()
     assert.has_error(function() longshore.presign { url = "bucket/key" } end)
     assert.has_error(function() longshore.upload { to = "x" } end)
+    -- Told of where the call is, not in the library.
+    for name, call in pairs { upload = { path = "x", to = "http://h" }, download = { id = "x", from = "http://h" },
+      presign = { url = "s3://b/k" } } do
+      call.paralel = 4
+      local ok, why = pcall(function() longshore[name](call) end)
+      assert.is_false(ok)
+      assert.truthy(why:find("longshore_spec%.lua:%d+: " .. name .. ': there is no option "paralel"$'), why)
+    end
     local url, err = longshore.presign(settings { url = "s3://bucket/key", expires = 700000 })
     assert.is_nil(url)
     assert.equal("invalid", err.code)
@@ -73,6 +81,9 @@ describe("longshore, from a script", function()
     assert.equal(longshore.crc32c(("y"):rep(100000)), result.crc32c)
     local _, err = longshore.upload { path = path, to = server.url, token = "ls_wrong" }
     assert.equal("unauthenticated", err.code)
+    _, err = longshore.upload { path = path, to = server.url, token = server.token, name = "other.bin",
+      interrupted = function() return true end }
+    assert.is_true(err.interrupted)
     -- and back, whichever API it speaks
     for _, service in ipairs { "newton", "athena" } do
       result = assert(longshore.upload { path = path, name = service .. ".bin", to = server.url, token = server.token,

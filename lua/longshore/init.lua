@@ -40,6 +40,17 @@ setmetatable(_M, { __index = function(self, name)
   return loaded
 end })
 
+-- A programmer's mistake, told of where the call stands.
+local function expect(good, message)
+  if not good then error(message, 3) end
+end
+
+local function words(text)
+  local set = {}
+  for word in text:gmatch("[%l_]+") do set[word] = true end
+  return set
+end
+
 local function copy(options, without)
   local new = {}
   for key, value in pairs(options) do
@@ -60,7 +71,9 @@ function _M.bucket(options)
   return require("longshore.provider.s3").new(given)
 end
 
-local REQUEST = { method = true, url = true, expires = true, headers = true, query = true, length = true, key = true }
+local BUCKET = words [[bucket prefix name endpoint public_endpoint region profile path_style access_key secret_key
+  session_token credentials metadata_rule clock random transport timeout attempts patience learn_clock]]
+local REQUEST = words "method url expires headers query length key"
 
 --- Signs a URL; nothing is sent anywhere.
 -- @tparam table options `url` ("s3://bucket/key", the key not encoded) or `bucket` and `key`; `method` ("GET"),
@@ -71,11 +84,14 @@ local REQUEST = { method = true, url = true, expires = true, headers = true, que
 -- @treturn[2] nil
 -- @treturn[2] table err
 function _M.presign(options)
-  assert(type(options) == "table", "presign: a table of options expected")
+  expect(type(options) == "table", "presign: a table of options expected")
+  for name in pairs(options) do
+    expect(REQUEST[name] or BUCKET[name], ("presign: there is no option %q"):format(tostring(name)))
+  end
   local given, key = copy(options, REQUEST), options.key
   if options.url then
     given.bucket, key = options.url:match("^[sS]3://([^/]+)/(.+)$")
-    assert(key, "url: s3://bucket/key expected")
+    expect(key, "url: s3://bucket/key expected")
   end
   local provider, err = _M.bucket(given)
   if not provider then return nil, err end
@@ -86,8 +102,24 @@ function _M.presign(options)
   return grant.url, grant
 end
 
-local ITEM = { path = true, to = true, from = true, id = true, name = true, content_type = true, metadata = true,
-  parallel = true, journal = true, engine = true, on_event = true, on_progress = true, service = true }
+local ITEM = words [[path to from id name content_type metadata parallel journal restart recheck interrupted engine
+  on_event on_progress service]]
+
+-- What goes to the driver of the place; each takes what it knows.
+local DRIVER = words [[token attempts part_size threshold timeout retry
+  dataset title summary visibility srid layer
+  client key catalog bucket prefix
+  external_id overwrite directory
+  endpoint region profile path_style access_key secret_key session_token credentials expires no_clobber]]
+
+-- A misspelt option would be one that was not given.
+local function check_names(call, options)
+  for name in pairs(options) do
+    if not ITEM[name] and not DRIVER[name] then
+      error(("%s: there is no option %q"):format(call, tostring(name)), 3)
+    end
+  end
+end
 
 -- The driver for a place, and an uploader over it.
 local function uploader_for(place, options)
@@ -105,20 +137,24 @@ local function uploader_for(place, options)
   local driver, err = require(module).new(settings)
   if not driver then return nil, err end
   return require("longshore.uploader").new { driver = driver, parallel = options.parallel,
-    journal = options.journal, engine = options.engine, on_event = options.on_event }
+    journal = options.journal, restart = options.restart, recheck = options.recheck, attempts = options.attempts,
+    interrupted = options.interrupted, engine = options.engine, on_event = options.on_event }
 end
 
 --- Uploads a file and waits until it is there, checked.
 -- @tparam table options `path`; `to`: a broker ("http://...", with `token`, and `service`: "newton" unless it is
 -- "geolens", "cognite" or "athena", with what its driver takes) or a bucket ("s3://bucket/prefix", with `endpoint`,
 -- `region`, `access_key`, `secret_key` ...); `name` (the file's), `content_type`, `metadata`, `parallel` (4),
--- `journal` (true or a folder: a later call resumes), `on_event`, `engine` (options of the transfer engine)
+-- `journal` (true or a folder: a later call resumes), `restart` (aborts what the journal has instead), `recheck`,
+-- `attempts` (10), `interrupted()` (asked often; true stops, to be resumed), `on_event`, `engine` (options of the
+-- transfer engine)
 -- @treturn table result of `longshore.uploader`
 -- @treturn[2] nil
 -- @treturn[2] table err
 function _M.upload(options)
-  assert(type(options) == "table" and type(options.path) == "string", "path: string expected")
-  assert(type(options.to) == "string", "to: the URL of a broker or s3://bucket/prefix expected")
+  expect(type(options) == "table" and type(options.path) == "string", "path: string expected")
+  expect(type(options.to) == "string", "to: the URL of a broker or s3://bucket/prefix expected")
+  check_names("upload", options)
   local uploader, err = uploader_for(options.to, options)
   if not uploader then return nil, err end
   local result
@@ -136,8 +172,9 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table err
 function _M.download(options)
-  assert(type(options) == "table" and type(options.id) == "string", "id: string expected")
-  assert(type(options.from) == "string", "from: the URL of a broker or s3://bucket/prefix expected")
+  expect(type(options) == "table" and type(options.id) == "string", "id: string expected")
+  expect(type(options.from) == "string", "from: the URL of a broker or s3://bucket/prefix expected")
+  check_names("download", options)
   local uploader, err = uploader_for(options.from, options)
   if not uploader then return nil, err end
   local result
