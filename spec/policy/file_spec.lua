@@ -261,6 +261,27 @@ describe("a hook's host", function()
     assert.equal(count, #fetched)
   end)
 
+  it("fetches with an end, and from the host that is listed", function()
+    local request
+    ask("before_initiate", function(host) return host.fetch(request) end,
+      { policy = { fetch = { "https://a.example/api" } } })
+    for timeout, expected in pairs { [0] = 0.1, [-1] = 0.1, [1e-9] = 0.1, [-math.huge] = 0.1, [math.huge] = 60,
+      [5] = 5 } do
+      request = { url = "https://a.example/api", timeout = timeout }
+      assert(w:initiate("x", { filename = "t" .. timeout }))
+      assert.equal(expected, fetched[#fetched].timeout)
+    end
+    request = { url = "https://a.example/api", timeout = 0 / 0 }
+    assert(w:initiate("x", { filename = "nan" }))
+    assert.equal(0.1, fetched[#fetched].timeout)
+    local count = #fetched
+    answers = {}
+    request = { url = "https://a.example/api", headers = { Host = "inside.example" } }
+    assert(w:initiate("x", { filename = "host" }))
+    assert.equal("forbidden", answers[1][2].code)
+    assert.equal(count, #fetched)
+  end)
+
   it("says of a failure where it was, and not the path, which may be a key", function()
     ask("before_initiate", function(host) return host.fetch { url = "https://a.example/api/KEY?KEY" } end,
       { policy = { fetch = { "https://a.example/api" } } })

@@ -179,6 +179,37 @@ describe("a refusal by a policy", function()
     end)
   end
 
+  it("is what somebody without a token meets, unless authenticate says at that service who it is", function()
+    for name, send in pairs {
+      newton = function(app)
+        return app.app:handle { method = "POST", target = "/v0.5/files/uploads/initiate",
+          headers = { ["content-type"] = "application/json" },
+          body = json.encode { filename = "a.csv", file_type = "text/csv", num_bytes = #CSV } }
+      end,
+      athena = function(app)
+        return app:send("POST", "files/upload-url", apps.athena.request("a.csv", { size_bytes = #CSV }),
+          { token = false })
+      end,
+      cognite = function(app) return app:send("", { name = "a.csv" }, { token = false }) end,
+      geolens = function(app)
+        return app:send("POST", "ingest/upload/presigned", { filename = "a.csv", file_size = #CSV,
+          content_type = "text/csv" }, { token = false })
+      end,
+    } do
+      local app = apps[name].new()
+      assert.equal(401, send(app).status, name)
+      local actor
+      table.insert(app.world.broker.policy.policies, rules.anonymous { organization = "box",
+        tenant = name == "athena" and "north" or name == "cognite" and "harbour" or "default",
+        services = { name } })
+      table.insert(app.world.broker.policy.policies, { before_initiate = function(context) actor = context.actor end })
+      local response = send(app)
+      assert.is_true(response.status < 300, name .. ": " .. response.body)
+      assert.same({ "anonymous", "box", { upload = true } }, { actor.user, actor.organization, actor.rights })
+      assert.equal("table", type(actor.client))
+    end
+  end)
+
   it("of a ready-made rule has the status that it says", function()
     local app = apps.newton.new()
     table.insert(app.world.broker.policy.policies, rules.overwrite "if-match")

@@ -33,6 +33,13 @@ local function is_allowed(allowed, url)
   return false
 end
 
+-- A number that a policy gave, within bounds: what is none of them (0, as a time without an end) is the nearest.
+local function within(value, usual, low, high)
+  value = tonumber(value) or usual
+  if not (value >= low) then return low end
+  return math.min(value, high)
+end
+
 local function fetch(broker, request)
   assert(type(request) == "table", "a table expected")
   if not is_allowed(broker.policy.fetch, request.url) then
@@ -41,13 +48,16 @@ local function fetch(broker, request)
     return errors.fail("unavailable", "this broker has no transport for policies")
   end
   local headers, body = {}, request.body
-  for name, value in pairs(request.headers or {}) do headers[tostring(name)] = tostring(value) end
+  for name, value in pairs(request.headers or {}) do headers[tostring(name):lower()] = tostring(value) end
+  if headers.host then
+    return errors.fail("forbidden", "headers: the host is the URL's, which the configuration allows")
+  end
   if request.json ~= nil then
     body, headers["content-type"] = json.encode(request.json), "application/json"
   end
   local response, err = broker.transport {
     method = request.method or (body and "POST" or "GET"), url = request.url, headers = headers, body = body,
-    timeout = math.min(tonumber(request.timeout) or 10, MAX_FETCH), max_response = MAX_RESPONSE,
+    timeout = within(request.timeout, 10, 0.1, MAX_FETCH), max_response = MAX_RESPONSE,
   }
   if not response then
     err.message = errors.without_path(err.message, request.url)
@@ -126,7 +136,7 @@ function _M.new(broker, context)
   function host.fetch(request) return fetch(broker, request) end
 
   function host.head(bytes)
-    bytes = math.min(tonumber(bytes) or 512, MAX_HEAD)
+    bytes = math.floor(within(bytes, 512, 1, MAX_HEAD))
     local provider, key = content(broker, context)
     if not provider then return nil, key end
     if (context.size or context.upload.size) == 0 then return "" end
@@ -136,7 +146,7 @@ function _M.new(broker, context)
   function host.url(seconds)
     local provider, key = content(broker, context)
     if not provider then return nil, key end
-    local grant, err = provider:sign_get { key = key, expires = math.min(tonumber(seconds) or 300, MAX_URL) }
+    local grant, err = provider:sign_get { key = key, expires = math.floor(within(seconds, 300, 1, MAX_URL)) }
     if not grant then return nil, err end
     return grant.url
   end
