@@ -36,7 +36,7 @@ end
 -- A number that a policy gave, within bounds: what is none of them (0, as a time without an end) is the nearest.
 local function within(value, usual, low, high)
   value = tonumber(value) or usual
-  if not (value >= low) then return low end
+  if value ~= value or value < low then return low end
   return math.min(value, high)
 end
 
