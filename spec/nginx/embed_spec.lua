@@ -3,6 +3,7 @@
 local cjson = require "cjson"
 local core = require "longshore.core"
 local http = require "spec.support.http"
+local mounted = require "spec.support.mounted"
 local nginx = require "spec.support.nginx"
 local serve = require "spec.support.serve"
 local support = require "spec.support"
@@ -30,13 +31,7 @@ describe("inside handlers of one's own", function()
     local host = serve.start()
     local config = support.write_file(folder .. "/longshore.lua", ([[return { data = %q, broker = { threads = 2 },
       diskstore = { listen = "127.0.0.1:%d" }, policy = { max_size = 1000000 } }]]):format(host.data, host.store_port))
-    local lines = {}
-    for _, name in ipairs { "main", "http" } do
-      local code, out = support.run(("LONGSHORE_LUA=%s %s/build/bin/longshore nginx-conf --config %s --block %s")
-        :format(support.lua, support.root, config, name))
-      assert.equal(0, code, out)
-      lines[name] = out
-    end
+    local lines = mounted.blocks(config)
     lines.http = lines.http .. "\nlog_format crc '$uri $body_crc32c';\n"
     local function place(block)
       return (block:gsub("root /srv;", ("root %s/srv;"):format(folder)))

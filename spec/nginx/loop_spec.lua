@@ -5,6 +5,7 @@
 -- Machines are shared: what counts is the same run's trivial handler. A stall
 -- that reached the loop would be late by 500 ms, in every request.
 local http = require "spec.support.http"
+local mounted = require "spec.support.mounted"
 local nginx = require "spec.support.nginx"
 local relay = require "spec.support.relay"
 local serve = require "spec.support.serve"
@@ -29,15 +30,8 @@ describe("the event loop of the broker's nginx", function()
       buckets = { default = { profile = "diskstore", bucket = "longshore", region = "us-east-1", endpoint = %q,
         access_key = %q, secret_key = %q } } }]]):format(folder, folder .. "/own.db", between.endpoint,
         credentials:match("access_key=(%S+)"), credentials:match("secret_key=(%S+)")))
-    local function longshore(arguments)
-      local status, text = support.run(("LONGSHORE_LUA=%s %s/build/bin/longshore %s --config %s"):format(support.lua,
-        support.root, arguments, config))
-      assert.equal(0, status, text)
-      return text
-    end
-    key = longshore("token create --user ann --organization acme"):match("ls_[%w_]+")
-    local lines = {}
-    for _, name in ipairs { "main", "http", "server" } do lines[name] = longshore("nginx-conf --block " .. name) end
+    key = mounted.token(config)
+    local lines = mounted.blocks(config)
     local measure = [[
       location = /lateness { content_by_lua_block { require("spec.nginx.lateness").report() } }
       location = /blocking { content_by_lua_block { require("longshore.core").sleep(0.5) ngx.say("done") } }

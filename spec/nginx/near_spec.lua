@@ -1,6 +1,7 @@
 -- What the event loop answers by itself, and what takes that back. See longshore.nginx.near.
 local dates = require "longshore.dates"
 local http = require "spec.support.http"
+local mounted = require "spec.support.mounted"
 local serve = require "spec.support.serve"
 local socket = require "socket"
 local stores = require "longshore.store"
@@ -21,13 +22,6 @@ describe("URLs for parts from the event loop", function()
     }]]):format(SECONDS, policy, folder .. "/access.log", folder .. "/audit.log") }
   end)
   teardown(support.cleanup)
-
-  local function longshore(arguments)
-    local code, out = support.run(("LONGSHORE_LUA=%s %s/build/bin/longshore %s"):format(support.lua,
-      quote(support.root), arguments))
-    assert.equal(0, code, out)
-    return out
-  end
 
   local function post(path, body, token)
     return http.call("POST", server.url .. "/v0.5/files/uploads/" .. path, token or server.token, body)
@@ -94,7 +88,7 @@ describe("URLs for parts from the event loop", function()
     local id = initiate()
     assert.truthy(warm(id))
     for _, whose in ipairs { "--organization other", "--tenant other" } do
-      local token = longshore(("token create --data %s --user eve %s"):format(quote(server.data), whose))
+      local token = mounted.longshore(("token create --data %s --user eve %s"):format(quote(server.data), whose))
         :match("ls_[%w_]+")
       assert.equal(404, urls(id, token).status)
       assert.equal(404, urls(id, token).status)
@@ -135,16 +129,16 @@ describe("URLs for parts from the event loop", function()
   end)
 
   it("end soon after a token was revoked elsewhere", function()
-    local out = longshore(("token create --data %s --user ann --json"):format(quote(server.data)))
+    local out = mounted.longshore(("token create --data %s --user ann --json"):format(quote(server.data)))
     local token, id = out:match("ls_[%w_]+"), out:match("tok_%w+")
     local upload = initiate(token)
     assert.truthy(warm(upload, token))
-    longshore(("token revoke --data %s %s"):format(quote(server.data), id))
+    mounted.longshore(("token revoke --data %s %s"):format(quote(server.data), id))
     until_status(401, function() return urls(upload, token) end, SECONDS + 1)
   end)
 
   it("end with a token's time", function()
-    local token = longshore(("token create --data %s --user ann --expires 4s"):format(quote(server.data)))
+    local token = mounted.longshore(("token create --data %s --user ann --expires 4s"):format(quote(server.data)))
       :match("ls_[%w_]+")
     local id = initiate(token)
     assert.truthy(warm(id, token))
@@ -209,7 +203,7 @@ describe("URLs for parts from the event loop", function()
   end)
 
   it("count against a token's rate once each", function()
-    local token = longshore(("token create --data %s --user rae --rate 6/1h"):format(quote(server.data)))
+    local token = mounted.longshore(("token create --data %s --user rae --rate 6/1h"):format(quote(server.data)))
       :match("ls_[%w_]+")
     local id = initiate(token)
     for _ = 1, 5 do assert.equal(200, urls(id, token).status) end

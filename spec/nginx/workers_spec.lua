@@ -1,5 +1,6 @@
 -- What several nginx workers share: rates, a key set; and what each bounds.
 local http = require "spec.support.http"
+local mounted = require "spec.support.mounted"
 local json = require "longshore.json"
 local jwt = require "spec.support.jwt"
 local nginx = require "spec.support.nginx"
@@ -8,24 +9,12 @@ local socket = require "socket"
 local stores = require "longshore.store"
 local support = require "spec.support"
 
-local quote = support.quote
-
 describe("several nginx workers", function()
   local store, between, issuer, host, folder, config_path
 
-  local function longshore(arguments)
-    local code, out = support.run(("LONGSHORE_LUA=%s %s/build/bin/longshore %s"):format(support.lua,
-      quote(support.root), arguments))
-    assert.equal(0, code, out)
-    return out
-  end
-
   -- An nginx of so many workers, and a connection to each of them; `change` is of its lines.
   local function start(workers, change)
-    local lines = {}
-    for _, name in ipairs { "main", "http", "server" } do
-      lines[name] = longshore(("nginx-conf --config %s --block %s"):format(quote(config_path), name))
-    end
+    local lines = mounted.blocks(config_path)
     local port = support.free_port()
     lines.main = ("worker_processes %d;\n"):format(workers) .. lines.main
     -- (The kernel deals connections out by their port.)
@@ -85,10 +74,7 @@ describe("several nginx workers", function()
   teardown(support.cleanup)
   before_each(function() between:rules {} end)
 
-  local function token(more)
-    return longshore(("token create --config %s --user ann --organization acme %s"):format(quote(config_path),
-      more or "")):match("ls_[%w_]+")
-  end
+  local function token(more) return mounted.token(config_path, more) end
 
   local names = 0
   -- Sends the beginning of an upload, which waits for the store; its answer is read later.
