@@ -8,6 +8,15 @@ local worlds = require "spec.support.broker"
 
 local PREFIX = "/v0.5/files/"
 
+-- What each call answers, as the OpenAPI document says.
+local SHAPES = {
+  { "POST ^uploads/initiate$", "Upload" }, { "POST ^uploads/[^/]+/parts/urls$", "Parts" },
+  { "POST ^uploads/[^/]+/parts/checkpoint$", "Checkpoint" }, { "POST ^uploads/[^/]+/complete$", "Completed" },
+  { "POST ^uploads/[^/]+/abort$", "Nothing" }, { "GET ^info$", "Info" }, { "GET ^metadata/.", "Metadata" },
+  { "GET ^metadata$", "MetadataList" }, { "GET ^metadata%?", "MetadataList" }, { "DELETE ^delete/.", "Reference" },
+}
+local shape = services.shapes(require "longshore.service.newton.answers")
+
 describe("the newton service, in a plain script", function()
   local world, app, tokens
 
@@ -29,8 +38,14 @@ describe("the newton service, in a plain script", function()
     more = more or {}
     local headers = { authorization = "Bearer " .. (more.token or "ann-acme") }
     if more.token == false then headers.authorization = nil end
-    return services.send(app, { method = method, target = (more.prefix or PREFIX) .. path, headers = headers }, value,
-      more.headers)
+    local request = { method = method, target = (more.prefix or PREFIX) .. path, headers = headers }
+    local response = services.send(app, request, value, more.headers)
+    for _, entry in ipairs(SHAPES) do
+      local verb, pattern = entry[1]:match("^(%u+) (.*)$")
+      if verb == method and path:find(pattern) and response.status == 200 then shape(response, 200, entry[2]) end
+    end
+    if response.json and response.status >= 400 then shape(response, response.status, "Errors") end
+    return response
   end
 
   -- An error in the service's shape, and nothing else.

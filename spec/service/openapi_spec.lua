@@ -47,6 +47,10 @@ describe("the OpenAPI document", function()
       for name in pairs(route.query and route.query.fields or {}) do assert.equal("query", names[name]["in"]) end
       assert.equal(route.body ~= nil, operation.requestBody ~= nil, route.name)
       assert.is_truthy(operation.responses.default)
+      for status, answer in pairs(operation.responses) do
+        local content = answer.content and answer.content["application/json"]
+        assert.is_truthy(not content or next(content.schema), route.name .. " " .. status .. " says nothing")
+      end
       assert.equal(route.auth ~= nil, #operation.security > 0)
     end
   end)

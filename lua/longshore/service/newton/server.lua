@@ -22,6 +22,7 @@
 --
 -- Room: service.
 -- @module longshore.service.newton.server
+local answers = require "longshore.service.newton.answers"
 local core = require "longshore.core"
 local errors = require "longshore.errors"
 local json = require "longshore.json"
@@ -33,6 +34,10 @@ local tunnel = require "longshore.service.newton.tunnel"
 local _M = {}
 
 _M.name = "newton"
+_M.openapi = {
+  title = "Newton files: uploads in parts by presigned URLs, checkpointed and resumed; metadata and downloads",
+  schemas = answers, errors = { schema = "Errors" },
+}
 _M.prefixes = { "/v0.5" }
 _M.render_error = render.error
 
@@ -202,32 +207,35 @@ end
 -- @tparam table settings `config.services.newton`
 -- @treturn table list
 function _M.routes(settings)
-  local function json_route(path, name, body)
+  local function json_route(path, name, answer, body)
     return { method = "POST", path = "/v0.5/files/uploads/" .. path, name = "newton." .. name, auth = "bearer",
-      right = "upload", body = body or "json", max_body = 8 * MiB, schema = schema[name], handler = handlers[name] }
+      right = "upload", body = body or "json", max_body = 8 * MiB, schema = schema[name],
+      answers = { [200] = answer }, handler = handlers[name] }
   end
-  local function plain_route(method, path, name, right, query)
+  local function plain_route(method, path, name, right, answer, query)
     return { method = method, path = "/v0.5/files/" .. path, name = "newton." .. name, auth = "bearer",
-      right = right, max_body = 8 * MiB, query = query, handler = handlers[name] }
+      right = right, max_body = 8 * MiB, query = query,
+      answers = answer and { [200] = answer } or { [302] = false }, handler = handlers[name] }
   end
   local function form_route(path, name, store)
     return { method = "POST", path = path, name = "newton." .. name, auth = "bearer", right = "upload",
-      body = "form", tunnel = true, max_body = settings.form_max + MiB, handler = form_handler(store) }
+      body = "form", tunnel = true, max_body = settings.form_max + MiB,
+      answers = { [200] = "Reference" }, handler = form_handler(store) }
   end
-  local urls = json_route("{upload_id}/parts/urls", "part_urls")
-  local initiate = json_route("initiate", "initiate")
+  local urls = json_route("{upload_id}/parts/urls", "part_urls", "Parts")
+  local initiate = json_route("initiate", "initiate", "Upload")
   urls.near, initiate.together = true, true
   return {
     initiate,
     urls,
-    json_route("{upload_id}/parts/checkpoint", "checkpoint"),
-    json_route("{upload_id}/complete", "complete"),
-    json_route("{upload_id}/abort", "abort", "optional_json"),
-    plain_route("GET", "info", "info", "read"),
-    plain_route("GET", "metadata", "list", "read", schema.listing),
-    plain_route("GET", "metadata/{file_id}", "metadata", "read"),
+    json_route("{upload_id}/parts/checkpoint", "checkpoint", "Checkpoint"),
+    json_route("{upload_id}/complete", "complete", "Completed"),
+    json_route("{upload_id}/abort", "abort", "Nothing", "optional_json"),
+    plain_route("GET", "info", "info", "read", "Info"),
+    plain_route("GET", "metadata", "list", "read", "MetadataList", schema.listing),
+    plain_route("GET", "metadata/{file_id}", "metadata", "read", "Metadata"),
     plain_route("GET", "download/{file_id}", "download", "read"),
-    plain_route("DELETE", "delete/{file_id}", "delete", "delete"),
+    plain_route("DELETE", "delete/{file_id}", "delete", "delete", "Reference"),
     form_route("/v0.5/files", "form", tunnel.store_form),
     form_route("/v0.5/files/base64", "base64", tunnel.store_base64),
   }
