@@ -69,6 +69,8 @@ for _, peer in ipairs { { "awscrt", "awscrt" }, { "python", "python3-crc32c (Adl
 end
 row("whole file, one thread", "file one thread", "pread of 1 MiB alone", 0.9)
 row("whole file, two threads", "file two threads", "one thread, wall time", 1.8)
+row("whole file, two threads", "file two bare", "pread alone, two threads")
+row("pread alone, two threads", "bare two threads", "pread alone, one thread")
 row("combine, any length", "combine any", "(nanoseconds)", 30, true, "ns")
 row("combine, same length again", "combine same", "(nanoseconds)", 10, true, "ns")
 r.finish()

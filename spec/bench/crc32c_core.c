@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <isa-l/crc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -38,14 +39,17 @@ static int ascending(const void *a, const void *b)
   return (x > y) - (x < y);
 }
 
-static double median(double list[ROUNDS])
+static double median(const double list[ROUNDS])
 {
-  qsort(list, ROUNDS, sizeof(*list), ascending);
-  return list[ROUNDS / 2];
+  double sorted[ROUNDS];
+
+  memcpy(sorted, list, sizeof(sorted));
+  qsort(sorted, ROUNDS, sizeof(*sorted), ascending);
+  return sorted[ROUNDS / 2];
 }
 
-static void print(const char *what, double ours[ROUNDS],
-                  double theirs[ROUNDS])
+static void print(const char *what, const double ours[ROUNDS],
+                  const double theirs[ROUNDS])
 {
   double ratio[ROUNDS];
   int i;
@@ -146,18 +150,44 @@ static void combining(void)
          (crc == 0 ? 1e-9 : 0));
 }
 
-/* Reading alone, a mebibyte at a time. */
-static void bare_loop(const char *path)
-{
-  static char buffer[1 << 20];
-  int fd = open(path, O_RDONLY);
-  off_t at = 0;
-  ssize_t n;
+typedef struct range {
+  int fd;
+  off_t from, to;
+  size_t chunk;
+} range;
 
-  if(fd < 0)
-    exit(1);
-  while((n = pread(fd, buffer, sizeof(buffer), at)) > 0)
+/* Reading alone. */
+static void *bare_loop(void *arg)
+{
+  range *r = arg;
+  void *buffer = aligned_alloc(4096, r->chunk);
+  off_t at = r->from;
+
+  while(buffer && at < r->to) {
+    ssize_t n = pread(r->fd, buffer, r->chunk, at);
+
+    if(n <= 0)
+      break;
     at += n;
+  }
+  free(buffer);
+  if(at < r->to)
+    exit(1);
+  return NULL;
+}
+
+static void bare(const char *path, uint64_t size, size_t chunk, int threads)
+{
+  int fd = open(path, O_RDONLY);
+  off_t half = threads == 2 ? (off_t)size / 2 : 0;
+  range one = { fd, half, (off_t)size, chunk }, two = { fd, 0, half, chunk };
+  pthread_t thread;
+
+  if(fd < 0 || (half && pthread_create(&thread, NULL, bare_loop, &two)))
+    exit(1);
+  bare_loop(&one);
+  if(half)
+    pthread_join(thread, NULL);
   close(fd);
 }
 
@@ -170,33 +200,43 @@ static uint32_t whole_file(const char *path, unsigned threads, uint64_t *size)
   return crc;
 }
 
+enum { BARE, BARE_TWO, ONE, TWO, WAYS };
+
+static uint32_t one_way(int way, const char *path, uint64_t *size)
+{
+  if(way == BARE)
+    bare(path, *size, 1 << 20, 1);
+  else if(way == BARE_TWO)
+    bare(path, *size, 256 << 10, 2);
+  else
+    return whole_file(path, way == ONE ? 1 : 2, size);
+  return 0;
+}
+
 static void files(const char *path)
 {
-  double bare[ROUNDS], one_cpu[ROUNDS], one[ROUNDS], two[ROUNDS];
+  double cpu[WAYS][ROUNDS], wall[WAYS][ROUNDS];
   uint64_t size;
   uint32_t crc = whole_file(path, 1, &size);
-  int i;
+  int i, w;
 
   for(i = 0; i < ROUNDS; i++) {
-    double cpu = clock_of(CLOCK_PROCESS_CPUTIME_ID), wall;
+    for(w = 0; w < WAYS; w++) {
+      double c = clock_of(CLOCK_PROCESS_CPUTIME_ID);
+      double m = clock_of(CLOCK_MONOTONIC);
+      uint32_t sum = one_way(w, path, &size);
 
-    bare_loop(path);
-    bare[i] = clock_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    cpu = clock_of(CLOCK_PROCESS_CPUTIME_ID);
-    wall = clock_of(CLOCK_MONOTONIC);
-    if(whole_file(path, 1, &size) != crc)
-      exit(1);
-    one[i] = (double)size / (clock_of(CLOCK_MONOTONIC) - wall);
-    one_cpu[i] = (double)size / (clock_of(CLOCK_PROCESS_CPUTIME_ID) - cpu);
-    bare[i] = (double)size / bare[i];
-    wall = clock_of(CLOCK_MONOTONIC);
-    if(whole_file(path, 2, &size) != crc)
-      exit(1);
-    two[i] = (double)size / (clock_of(CLOCK_MONOTONIC) - wall);
+      if(w >= ONE && sum != crc)
+        exit(1);
+      wall[w][i] = (double)size / (clock_of(CLOCK_MONOTONIC) - m);
+      cpu[w][i] = (double)size / (clock_of(CLOCK_PROCESS_CPUTIME_ID) - c);
+    }
   }
   printf("file crc|%" PRIu32 "|%" PRIu64 "|1\n", crc, size);
-  print("file one thread", one_cpu, bare);
-  print("file two threads", two, one);
+  print("file one thread", cpu[ONE], cpu[BARE]);
+  print("file two threads", wall[TWO], wall[ONE]);
+  print("file two bare", wall[TWO], wall[BARE_TWO]);
+  print("bare two threads", wall[BARE_TWO], wall[BARE]);
 }
 
 int main(int argc, char **argv)
