@@ -180,13 +180,11 @@ $(BUILD)/fuzz/fuzz_%: spec/c/fuzz_%.c $(FUZZ_OBJ)
 fuzz: $(FUZZERS)
 	@spec/tools/fuzz.sh $(FUZZ_SECONDS) $^
 
-$(BUILD)/bench/presign_core: spec/bench/presign_core.c $(PLAIN_OBJ)
+$(BUILD)/bench/%_core: spec/bench/%_core.c $(PLAIN_OBJ)
 	@mkdir -p $(@D)
-	@$(CC) $(STD) $(WARN) $(CFLAGS) -Isrc -o $@ $^ $(LIBS)
+	@$(CC) $(STD) $(WARN) $(CFLAGS) -Isrc -o $@ $^ $(LIBS) $(BENCH_LIBS)
 
-$(BUILD)/bench/crc32c_core: spec/bench/crc32c_core.c $(PLAIN_OBJ)
-	@mkdir -p $(@D)
-	@$(CC) $(STD) $(WARN) $(CFLAGS) -Isrc -o $@ $^ $(LIBS) -lisal -ldl
+$(BUILD)/bench/crc32c_core: BENCH_LIBS := -lisal -ldl
 
 # A benchmark fails when a result is wrong, not when a goal is missed: that is
 # printed, and written as "met": false.
@@ -210,7 +208,7 @@ bench-crc32c:
 ## bench-transfer: uploads against curl, aws-cli, rclone, s3cmd, and on links
 bench-transfer:
 	@spec/tools/deps.sh run bench
-	@$(MAKE) all
+	@$(MAKE) -s all $(BUILD)/bench/transfer_core
 	@spec/tools/bench.sh transfer
 
 ## doc: the reference of every module as HTML, in build/doc
