@@ -79,6 +79,21 @@ describe("at every service", function()
       end
     end)
 
+    -- What is left of it at a store that is away is the janitor's.
+    it("let go of what was given up, whether the store hears of it or not", function()
+      world(quota { scope = "user", files = 1, bytes = #BODY })
+      local started = assert(steps.newton.start())
+      assert.equal("quota", select(2, steps.newton.start { filename = "b" }).code)
+      w.provider:fault("abort_multipart", { code = "unavailable", times = 99 })
+      assert(w.broker:abort(ANN, started.id))
+      assert(steps.newton.start { filename = "b" })
+      w.clock.advance(8000)
+      w.broker:janitor()
+      w.provider:fault("create_multipart", { code = "unavailable" })
+      assert.is_nil((steps.newton.start { filename = "c" }))
+      assert(steps.newton.start { filename = "c" })
+    end)
+
     it("let go of what was announced for a file that failed", function()
       local refused = true
       local rules = quota { scope = "user", bytes = #BODY }

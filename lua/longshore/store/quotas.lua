@@ -19,9 +19,14 @@ local _M = {}
 
 local unpack = table.unpack or unpack -- luacheck: ignore
 
+-- An upload that may still bring its file. (One that was given up may be at a store that is away.)
+local RUNS = "uploads.state IN ('starting', 'uploading', 'completing')"
+
 -- What is there: table, condition, how many files each row is, its bytes.
 local KEPT = {
-  { "files", "state IN ('uploading', 'registered')", "COUNT(*)", "size" },
+  { "files", "state = 'registered'", "COUNT(*)", "size" },
+  { "files", "state = 'uploading' AND EXISTS (SELECT 1 FROM uploads WHERE uploads.file_id = files.id AND "
+    .. RUNS .. ")", "COUNT(*)", "size" },
   { "records", "1 = 1", "COUNT(*)", "size" },
   { "datasets", "1 = 1", "COUNT(*)", "size" },
   { "jobs", "status IN ('pending', 'running')", "COUNT(*) - COUNT(dataset_id)", "size" },
@@ -30,12 +35,12 @@ local KEPT = {
 }
 
 -- A managed file waits for its first bytes, and no upload of parts brings them yet: that would be counted itself.
-local WAITING = "status = 'presigned' AND NOT EXISTS (SELECT 1 FROM uploads WHERE uploads.file_id = managed_files.id "
-  .. "AND uploads.state IN ('starting', 'uploading', 'completing'))"
+local WAITING = "status = 'presigned' AND NOT EXISTS (SELECT 1 FROM uploads "
+  .. "WHERE uploads.file_id = managed_files.id AND " .. RUNS .. ")"
 
 -- What is on its way.
 local RUNNING = {
-  { "uploads", "state IN ('starting', 'uploading', 'completing')" },
+  { "uploads", RUNS },
   { "deliveries", "state IN ('starting', 'open', 'completing')" },
   { "jobs", "status = 'pending' AND object_key IS NULL" },
   { "managed_files", WAITING },
