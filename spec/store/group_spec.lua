@@ -144,6 +144,30 @@ local function group_contract(open)
     assert.is_true(store.db:transaction(function() return true end))
   end)
 
+  it("leaves nothing behind where it breaks: later changes have transactions of their own", function()
+    local handle = store.db.handle
+    store.db.handle = setmetatable({}, { __index = function(_, name)
+      return function(_, text, ...)
+        if name == "prepare" and text:find("SAVEPOINT", 1, true) then error("the driver is broken") end
+        return handle[name](handle, text, ...)
+      end
+    end })
+    store.db.statements = {}
+    local results = group { {}, {} }
+    store.db.handle, store.db.statements = handle, {}
+    for i = 1, 2 do
+      assert.is_nil(results[i][2])
+      assert.equal("database", results[i][3].code)
+    end
+    local upload, file = rows()
+    assert(store:create_upload(upload, file))
+    -- The file's row comes first, the upload's is there already: neither stays.
+    local other
+    other, file = rows()
+    assert.is_nil((store:create_upload(upload, file)))
+    assert.equal("not_found", select(2, store:file(other.file_id)).code)
+  end)
+
   it("is tried again as a whole when the database wants that", function()
     local times, attempts = 0, store.db.dialect.attempts
     store.db.dialect.attempts = 3

@@ -322,7 +322,7 @@ end
 -- @treturn {table,...} for each what `pcall` of it answered; `{ true, nil, err }` for all when the database failed
 function methods:group(functions)
   if not functions[2] then return { { pcall(functions[1]) } } end
-  local results, err = self:transaction(function()
+  local called, results, err = pcall(self.transaction, self, function()
     local list = {}
     self.grouped = true
     for i, fn in ipairs(functions) do
@@ -332,7 +332,9 @@ function methods:group(functions)
     end
     return list
   end)
+  -- (Were it left so, every later change would be written without a transaction.)
   self.grouped = false
+  if not called then results, err = nil, errors.new("database", "the database failed: " .. tostring(results)) end
   if results then return results end
   results = {}
   for i = 1, #functions do results[i] = { true, nil, err } end
