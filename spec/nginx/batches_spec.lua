@@ -1,5 +1,6 @@
 -- Starts of uploads that nginx handles together: each gets its own answer, and nobody waits for long for another's
 -- store. See longshore.nginx.batches and longshore.nginx.together.
+local fake_ngx = require "spec.support.fake_ngx"
 local http = require "spec.support.http"
 local json = require "longshore.json"
 local relay = require "spec.support.relay"
@@ -11,6 +12,85 @@ local uv = require "luv"
 
 local quote = support.quote
 local MANY = 40
+
+-- nginx drops a timer without a word to whoever set it when too many run, those of other applications.
+describe("a batch whose timer never ran", function()
+  it("is begun again", function()
+    local now, timers, waits = 1000, {}, 0
+    fake_ngx({
+      now = function() return now end,
+      timer = { at = function(_, fn, batches)
+        timers[#timers + 1] = function() fn(false, batches) end
+        return 1
+      end },
+    }, function()
+      local gate = { queue = 10, waiting = 0, seconds = 30, free = function() return true end }
+      local room = require("longshore.nginx.batches").new { gate = gate,
+        one = function() return "alone" end,
+        all = function(make)
+          local answers = {}
+          for i, request in ipairs(make()) do answers[i] = "answer to " .. request end
+          return answers
+        end }
+      room.alone = 2 -- two others are under way
+      assert.equal("answer to x", room:handle "x")
+      assert.is_true(#timers >= 2)
+      assert.equal(0, gate.waiting)
+    end, function()
+      local posted = 0
+      return {
+        post = function(_, n) posted = posted + n end,
+        wait = function(_, seconds)
+          if posted > 0 then return true end
+          waits, now = waits + 1, now + seconds
+          assert(waits < 10, "it waits for ever")
+          -- The first two are dropped.
+          if timers[3] then timers[3]() end
+          return posted > 0 or nil
+        end,
+      }
+    end)
+  end)
+end)
+
+describe("a batch", function()
+  it("hands back what it did not begin, to be counted by the limits, and what it gave up, which was", function()
+    local turns, handed = {}, {}
+    fake_ngx({ now = function() return 1000 end, timer = { at = function(_, fn, batches)
+      turns[#turns + 1] = function() fn(false, batches) end
+      return 1
+    end } }, function()
+      local room
+      local function new(answer)
+        room = require("longshore.nginx.batches").new {
+          gate = { queue = 10, waiting = 0, seconds = 30, free = function() return true end },
+          one = function(request)
+            handed[#handed + 1] = request.admitted or false
+            return "alone"
+          end,
+          all = function(make)
+            make()
+            return { answer }
+          end }
+        room.alone = 2
+      end
+      for i, answer in ipairs { 0, false } do
+        new(answer)
+        assert.equal("alone", room:handle {})
+        assert.equal(i == 2, handed[i])
+        assert.equal("alone", room:handle {}) -- and so are all for some time
+        assert.is_false(handed[#handed])
+        handed = i == 1 and { handed[1] } or handed
+      end
+    end, function()
+      local posted = 0
+      return { post = function(_, n) posted = posted + n end, wait = function()
+        while turns[1] do table.remove(turns, 1)() end
+        return posted > 0
+      end }
+    end)
+  end)
+end)
 
 describe("starts of uploads that come together", function()
   local server, between, folder

@@ -139,6 +139,32 @@ describe("requests handled together", function()
     assert.is_false(company:is_member())
   end)
 
+  it("are not begun when the policy takes its time for each", function()
+    local asked = 0
+    local policy = { decide = function()
+      asked = asked + 1
+      if asked == 2 then core.sleep(0.3) end
+      return true
+    end }
+    company:watch(store, policy)
+    answers = { a = 0, b = 0, c = 0, d = 0 }
+    local functions = {}
+    for i, name in ipairs { "a", "b", "c", "d" } do
+      local go_on = start(name)
+      functions[i] = function()
+        policy.decide()
+        return go_on()
+      end
+    end
+    local results = run(functions)
+    assert.equal(2, asked)
+    assert.same({ "done a", "done b" }, { results[1].value, results[2].value })
+    assert.same({ { untouched = true }, { untouched = true } }, { results[3], results[4] })
+    -- The next ones are.
+    results = run(functions)
+    for i = 1, 4 do assert.truthy(results[i].value) end
+  end)
+
   it("hear what the policy raises, and rest again after it", function()
     local policy = { decide = function() error("no decision", 0) end }
     company:watch(store, policy)

@@ -25,7 +25,7 @@ local HASTE, APART = 0.02, 10
 --- Makes the batches of one nginx worker.
 -- @tparam table options `gate` (whose threads they run in; see longshore.nginx.gate), `one(request)`: handles one,
 -- and `all(make)`: those that `make()` answers, to be asked when the thread is there: their responses in order, or
--- nil, err; false for one that is to be handled alone
+-- nil, err; false for one that is to be handled alone, and 0 for one that was not begun
 -- @treturn table batches
 function _M.new(options)
   return setmetatable({ gate = options.gate, one = options.one, all = options.all, waiting = {}, first = 1, last = 0,
@@ -64,9 +64,11 @@ local function batch_of(self)
   if not responses and not batch[1] then batch = take(self, ok and ngx.now() - self.gate.seconds or nil) end
   for i, entry in ipairs(batch) do
     local response = responses and responses[i]
-    if response == false then
-      -- (It was counted by the limits when it came in.)
-      self.apart, entry.request.admitted = ngx.now() + APART, true
+    if response == false or response == 0 then
+      self.apart = ngx.now() + APART
+      -- (What was begun was counted by the limits.)
+      if response == false then entry.request.admitted = true end
+      response = nil
     end
     tell(entry, response, not responses and err or nil)
   end
@@ -95,9 +97,8 @@ end
 local function wait(self, entry)
   start(self)
   if not entry.turn:wait(HASTE) then
-    start(self)
-    -- (A batch always ends, and says so.)
-    while not entry.turn:wait(3600) do end -- luacheck: ignore 542
+    -- (A batch always ends, and says so; but nginx drops a timer where others have too many.)
+    repeat start(self) until entry.turn:wait(1)
   end
   if entry.response or entry.err then return entry.response, entry.err end
   return self.one(entry.request)

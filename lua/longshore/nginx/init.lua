@@ -265,7 +265,10 @@ local function answer(self, mount, request)
     if response then return response end
     request.near = true
   end
-  if route and route.together then return self.batches:handle(request) end
+  -- (Many in one thread's memory: small ones.)
+  if route and route.together and #(request.body or "") <= LARGE and not request.body_file then
+    return self.batches:handle(request)
+  end
   return run(self, "requests", "handle", self.path, request)
 end
 

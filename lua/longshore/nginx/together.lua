@@ -22,6 +22,8 @@ local running, resume, create, yield = coroutine.running, coroutine.resume, coro
 
 -- Seconds that a store may take for one answer, and that whoever is done waits for it, before those are let go.
 local PATIENCE, GRACE = 1, 0.25
+-- A decision of the policy that takes so long asks somebody, and the others of its thread stand still meanwhile.
+local HEAVY = 0.15
 
 -- The operations that are written together, those of a request that starts an upload,
 -- and in which order: organizations are locked in the same order everywhere, so that no two groups
@@ -62,15 +64,16 @@ end
 function methods:watch(store, policy)
   self.db = store.db
   local decide = policy.decide
-  local function leave(ok, ...)
+  local function leave(began, ok, ...)
     self.held = false
+    self.heavy = self.heavy or core.monotonic() - began > HEAVY
     if not ok then error((...), 0) end
     return ...
   end
   policy.decide = function(...)
     if not self:is_member() then return decide(...) end
     self.held = true
-    return leave(pcall(decide, ...))
+    return leave(core.monotonic(), pcall(decide, ...))
   end
   for name, place in pairs(WRITES) do
     local operation = store[name]
@@ -163,16 +166,24 @@ end
 --- Runs functions together.
 -- @tparam {function,...} functions
 -- @tparam function enter `enter(i)`: called whenever the i-th goes on
--- @treturn {table,...} for each `value` (what it answered), `thrown` (what it raised), `cut` (true: it was given up)
+-- @treturn {table,...} for each `value` (what it answered), `thrown` (what it raised), `cut` (true: it was given up),
+-- `untouched` (true: it was not begun, as the policy takes its time for each)
 function methods:run(functions, enter)
-  self.enter, self.results, self.left, self.done = enter, {}, #functions, nil
+  self.enter, self.results, self.left, self.done, self.heavy = enter, {}, #functions, nil, false
   self.writes, self.waiting, self.asleep, self.members = {}, {}, {}, {}
   local list = {}
   for i, fn in ipairs(functions) do
     list[i] = { index = i, co = create(fn) }
     self.members[list[i].co] = list[i]
   end
-  for _, member in ipairs(list) do go(self, member) end
+  for _, member in ipairs(list) do
+    if self.heavy then
+      self.members[member.co], self.left = nil, self.left - 1
+      self.results[member.index] = { untouched = true }
+    else
+      go(self, member)
+    end
+  end
   while self.left > 0 do
     -- Whose store has answered by now comes along; nobody is waited for.
     local pending = self.writes[1] ~= nil

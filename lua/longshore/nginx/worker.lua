@@ -110,7 +110,7 @@ end
 -- @tparam string path of the configuration file
 -- @tparam {table,...} requests
 -- @treturn {table,...} responses in their order; false for one whose store takes too long for company: it is to be
--- tried again alone
+-- tried again alone; 0 for one that was not begun, because the policy takes too long
 -- @treturn table list of log lines
 function _M.handle_all(path, requests)
   if not requests[2] or not app_for(path) then
@@ -133,7 +133,11 @@ function _M.handle_all(path, requests)
   request_id = nil
   metrics.count("longshore_together_total", "", #requests)
   for i, result in ipairs(results) do
-    responses[i] = not result.cut and (result.value or stopped(requests[i], result.thrown))
+    if result.untouched then
+      responses[i] = 0
+    else
+      responses[i] = not result.cut and (result.value or stopped(requests[i], result.thrown))
+    end
   end
   return responses, lines
 end
