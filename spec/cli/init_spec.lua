@@ -33,6 +33,18 @@ describe("the longshore command", function()
     }
   end
 
+  it("names the command of a command whose usage was wrong", function()
+    for _, words in ipairs { { "token", "create", "--expires", "x" }, { "policy", "check" } } do
+      local name = words[1] .. " " .. words[2]
+      local code, _, said = run(words[1], words[2], words[3], words[4])
+      assert.equal(2, code)
+      assert.truthy(said:find("longshore " .. name .. ": ", 1, true), said)
+      assert.truthy(said:find("(see longshore " .. name .. " --help)", 1, true), said)
+    end
+    local _, _, said = run("token", "lst")
+    assert.truthy(said:find("(see longshore token --help)", 1, true), said)
+  end)
+
   it("lists its commands on stdout when asked, on stderr with code 2 when not", function()
     local code, o, e = run("--help")
     assert.equal(0, code)

@@ -94,10 +94,20 @@ local function make_parser(name, command)
   return parser
 end
 
--- Runs one command: its exit code.
-local function run_command(name, args)
+-- The command with its own command, where that is one: whose --help is meant.
+local function full_name(name, parser, args)
+  for _, command in ipairs(parser._commands) do
+    if command._name == args[1] then return name .. " " .. args[1] end
+  end
+  return name
+end
+
+-- Runs one command: its exit code. `where.name` is set to what was run.
+local function run_command(name, args, where)
   local command = require("longshore.cli." .. name)
   local parser = make_parser(name, command)
+  name = full_name(name, parser, args)
+  where.name = name
   local ok, parsed = pcall(parser.parse, parser, args)
   if not ok then
     if type(parsed) ~= "table" or not parsed.stop then error(parsed, 0) end
@@ -144,12 +154,14 @@ function _M.run(args)
     return 2
   end
   local traceback
+  local where = { name = name }
   local ok, code = xpcall(run_command, function(thrown)
     if type(thrown) == "table" and thrown.usage then return thrown end
     traceback = debug.traceback("", 2)
     return thrown
-  end, name, rest)
+  end, name, rest, where)
   if ok then return code end
+  name = where.name
   if type(code) == "table" and code.usage then
     common.err(("longshore %s: %s (see longshore %s --help)\n"):format(name, code.usage, name))
     return 2

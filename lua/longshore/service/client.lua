@@ -79,8 +79,8 @@ function _M.error(response, what)
   end
   if type(body) ~= "table" and NOT_OURS[status] then
     local location = text_of(response.headers.location)
-    text = (text and text .. " " or "") .. "(not in the words of this API; is the URL right?"
-      .. (location and " It leads to " .. location or "") .. ")"
+    local doubt = "not in the words of this API; is the URL right?" .. (location and " It leads to " .. location or "")
+    text = text and ("%s (%s)"):format(text, doubt) or doubt
   end
   if text and #text > LONGEST then text = text:sub(1, LONGEST) .. "..." end
   return errors.new(CODES[status] or status >= 500 and "unavailable" or "store",
