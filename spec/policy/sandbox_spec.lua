@@ -321,6 +321,33 @@ describe("the sandbox", function()
       { call "local n = 0 for _ = 1, 10 do pcall(function() n = n + host.now() end) end return n" })
   end)
 
+  it("harms no call that waits in its host meanwhile, and begins anew for the next", function()
+    local body = [[n = (n or 0) + 1
+      if context.run then %s end
+      local before = n
+      host.echo("wait")
+      return { before, n }]]
+    for _, way in ipairs { "while true do end", "while true do host.now() end",
+      "pcall(function() while true do end end) host.now()", "local function f() return 1 + f() end f()",
+      "local s = 'x' while true do s = s .. s end" } do
+      local box = hook((body:gsub("%%s", function() return way end)))
+      local values = {}
+      local function inner() return box:call("before_sign", { run = true }, HOST) end
+      local ok, value = box:call("before_sign", {}, { echo = function()
+        for i = 1, 2 do
+          local done, err = inner()
+          assert.is_nil(done, way)
+          values[i] = err.code
+        end
+        return "x"
+      end })
+      assert.is_true(ok, way .. ": " .. tostring(value))
+      assert.equal(1, value[1])
+      assert.are_not.equal("error", values[1])
+      assert.same({ true, { 1, 1 } }, { box:call("before_sign", {}, HOST) }, way)
+    end
+  end)
+
   it("may wait in its host while another call runs", function()
     local box = hook "return host.echo(context.name)"
     local seen = {}
@@ -349,6 +376,25 @@ describe("the sandbox of the core", function()
     box:close()
     box:close()
     assert.has_error(function() box:run(nil) end)
+  end)
+
+  it("lets those end that wait when another is stopped, and then closes", function()
+    local box = assert(core.sandbox { text = [[return function(what)
+      if what == "run" then while true do end end
+      return coroutine.yield(what)
+    end]], instructions = 10000 })
+    local ids = {}
+    for i = 1, 3 do ids[i] = select(2, box:run(nil, "wait")) end
+    for _ = 1, 2 do assert.equal("instructions", select(2, box:run(nil, "run")).code) end
+    assert.same({ "done", 7 }, { box:run(ids[1], 7) })
+    box:drop(ids[2])
+    assert.has_error(function() box:drop(ids[2]) end)
+    assert.is_nil((box:run(ids[2], 7)))
+    assert.same({ "done", 8 }, { box:run(ids[3], 8) })
+    assert.has_error(function() box:run(nil, "wait") end) -- closed
+    local other = assert(core.sandbox { text = "return function(...) return coroutine.yield(...) end" })
+    other:drop(select(2, other:run(nil, 1)))
+    assert.has_error(function() other:run(nil) end)
   end)
 
   it("goes on only with what is waiting", function()

@@ -56,6 +56,15 @@ static void forget(lua_State *S, const struct run *run)
   luaL_unref(S, LUA_REGISTRYINDEX, run->ref);
 }
 
+static void box_close(lsb_box *box);
+
+/* A sandbox that is of no further use ends with its last run. */
+static void close_if_spoilt(lsb_box *box)
+{
+  if(box->spoilt && !box->waiting)
+    box_close(box);
+}
+
 static void box_close(lsb_box *box)
 {
   if(box->state) {
@@ -188,18 +197,18 @@ static int resume(struct run *run)
 
 /* box:run(nil|id, ...) -> "done", results... | "ask", id, what was asked...
  * | nil, err. `id` goes on with a run that asked its host something. err.code:
- * error, instructions, time, calls, memory. After all but the first the box is
- * closed. */
+ * error, instructions, time, calls, memory. After all but the first the box
+ * closes itself, when no other run waits. */
 static int l_run(lua_State *L)
 {
   lsb_box *box = check_box(L);
   struct run run = { box, 0, NULL, NULL, 0 };
   lsb_rest all = lsb_box_all(box);
-  int i, top = lua_gettop(L), status;
+  int i, top = lua_gettop(L), status, resumed = !lua_isnoneornil(L, 2);
   const char *bad = NULL;
   lua_State *S = box->state, *from;
 
-  if(!lua_isnoneornil(L, 2))
+  if(resumed)
     run.ref = (int)lsb_check_uint(L, 2, 1, 1 << 30);
   ls_buf_clear(&box->values);
   for(i = 3; i <= top && !bad; i++)
@@ -210,6 +219,8 @@ static int l_run(lua_State *L)
   lsb_box_refill(box, &all);
   lua_settop(S, 0);
   status = lsb_box_protect(S, protected_run, &run);
+  if(resumed && run.rest)
+    box->waiting--;
   if(!status) {
     lsb_box_refill(box, run.rest);
     status = resume(&run);
@@ -234,21 +245,47 @@ static int l_run(lua_State *L)
   if(status == LUA_OK || status == LUA_YIELD) {
     if(status == LUA_OK || bad)
       forget(S, &run);
-    if(bad)
+    else
+      box->waiting++;
+    if(bad) {
+      close_if_spoilt(box);
       return lsb_fail(L, "error", "what is handed out may not be %s", bad);
+    }
     lua_settop(L, 1);
     lua_pushstring(L, status == LUA_OK ? "done" : "ask");
     if(status == LUA_YIELD)
       lsb_push_uint(L, (uint64_t)run.ref);
     i = lsb_thaw(L, ls_buf_view(&box->values));
+    close_if_spoilt(box);
     return i + (status == LUA_YIELD ? 2 : 1);
   }
   i = failed(L, box, from, status);
-  if(box->stopped || status == LUA_ERRMEM)
-    box_close(box);
-  else if(run.rest)
+  if(box->stopped || status == LUA_ERRMEM) {
+    box->spoilt = 1; /* what it left is not tidied: that may need memory */
+    box->stopped = NULL;
+  } else if(run.rest)
     forget(S, &run);
+  close_if_spoilt(box);
   return i;
+}
+
+/* box:drop(id): that run will not go on; nor will the box, when no other waits. */
+static int l_drop(lua_State *L)
+{
+  lsb_box *box = check_box(L);
+  struct run run = { box, 0, NULL, NULL, 0 };
+
+  run.ref = (int)lsb_check_uint(L, 2, 1, 1 << 30);
+  lua_settop(box->state, 0);
+  lua_rawgeti(box->state, LUA_REGISTRYINDEX, -run.ref);
+  run.rest = lua_touserdata(box->state, -1);
+  lua_settop(box->state, 0);
+  luaL_argcheck(L, run.rest, 2, "no such run");
+  forget(box->state, &run);
+  box->waiting--;
+  box->spoilt = 1;
+  close_if_spoilt(box);
+  return 0;
 }
 
 /* box:memory() -> bytes in use */
@@ -269,6 +306,7 @@ void lsb_open_sandbox(lua_State *L)
 {
   static const luaL_Reg methods[] = {
     { "run", l_run },
+    { "drop", l_drop },
     { "memory", l_memory },
     { "close", l_close },
     { NULL, NULL }

@@ -8,8 +8,9 @@
  * - time, looked at by the hook too.
  *
  * A stop is remembered. Every later hook raises again, and so does `check`,
- * which the chunk's pcall calls: catching the error wins nothing. A sandbox that
- * was stopped is of no further use.
+ * which the chunk's pcall calls: catching the error wins nothing. A sandbox in
+ * which a run was stopped is closed, when those runs have ended that wait for
+ * their host: they did no wrong.
  */
 #ifndef LSB_SANDBOX_H
 #define LSB_SANDBOX_H
@@ -25,6 +26,8 @@ typedef struct lsb_box {
   double seconds;       /* of a run, at most */
   double deadline;
   const char *stopped;  /* NULL, "instructions", "time" or "calls" */
+  int waiting;          /* runs that asked their host and go on later */
+  int spoilt;           /* something was stopped: closed when nobody waits */
   ls_buf values;
 } lsb_box;
 

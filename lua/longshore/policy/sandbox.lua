@@ -89,11 +89,11 @@ local function run(self, host, ...)
     if kind ~= "ask" then return nil, a end
     asked = asked + 1
     if asked > MAX_ASKED then
-      box:close()
+      box:drop(a)
       return errors.fail("calls", ("asked its host more than %d times"):format(MAX_ASKED))
     end
     if waited > most then
-      box:close()
+      box:drop(a)
       return errors.fail("time", ("waited for its host longer than %.14g seconds"):format(most))
     end
     return go(box:run(a, after(core.monotonic(), answer(self, host, b, ...))))
@@ -140,9 +140,11 @@ function methods:call(hook, context, host)
     local ok, err = open(self)
     if not ok then return nil, err end
   end
+  local box = self.box
   local ok, value, reason = run(self, host, "hook", hook, context)
   if ok then return true, value, reason end
-  if value.code ~= "error" then self:close() end
+  -- It closes itself when no other call waits in it for its host.
+  if value.code ~= "error" and self.box == box then self.box = nil end
   return nil, value
 end
 
