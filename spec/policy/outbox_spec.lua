@@ -300,12 +300,16 @@ describe("the outbox", function()
 
   it("names what is wrong with a webhook", function()
     for field, change in pairs { name = { name = "a b" }, url = { url = "ftp://x" }, secret = { secret = "short" },
-      hooks = { hooks = { "before_sign" } } } do
+      hooks = { hooks = { "before_sign" } }, hook = { hook = { "after_abort" } }, timeout = { timeout = 0 } } do
       local hook = { name = "a", url = "https://x/", secret = SECRET }
       for k, v in pairs(change) do hook[k] = v end
       local made, err = policy.new { webhooks = { hook } }
       assert.is_nil(made)
       assert.equal("webhooks.1." .. field, err.field)
+    end
+    for _, hooks in ipairs { "after_abort", {}, { after_abort = true } } do
+      local _, err = policy.new { webhooks = { { name = "a", url = "https://x/", secret = SECRET, hooks = hooks } } }
+      assert.equal("webhooks.1.hooks", err.field)
     end
   end)
 end)

@@ -22,6 +22,8 @@ local errors = require "longshore.errors"
 
 local _M = {}
 
+local KNOWN = { name = true, url = true, secret = true, hooks = true, timeout = true }
+
 --- Checks the webhooks of a configuration.
 -- @tparam {table,...} list each `name` (kept with pending deliveries), `url`,
 -- `secret` (16 bytes or more), `hooks` (list of after-hooks; default: all of them),
@@ -35,6 +37,9 @@ function _M.check(list)
         { field = ("webhooks.%d.%s"):format(i, field) })
     end
     if type(given) ~= "table" then return bad("url", "a table expected") end
+    for field in pairs(given) do
+      if not KNOWN[field] then return bad(tostring(field), "there is no such field") end
+    end
     local name, url, secret = given.name, given.url, given.secret
     if type(name) ~= "string" or not name:find("^[%w_%-]+$") or #name > 64 then
       return bad("name", "a word of letters, digits, _ and - expected")
@@ -44,6 +49,10 @@ function _M.check(list)
       return bad("url", "an http or https URL expected")
     elseif type(secret) ~= "string" or #secret < 16 then
       return bad("secret", "at least 16 bytes expected")
+    elseif given.timeout and not (type(given.timeout) == "number" and given.timeout > 0 and given.timeout <= 60) then
+      return bad("timeout", "seconds above 0, at most 60, expected")
+    elseif given.hooks and (type(given.hooks) ~= "table" or given.hooks[1] == nil) then
+      return bad("hooks", "a list of after-hooks expected")
     end
     local hook = { name = name, url = url, secret = secret, timeout = given.timeout or 10 }
     names[name] = true
