@@ -124,12 +124,14 @@ describe("requests handled together", function()
     assert.equal(2, results[2].value)
   end)
 
-  it("do not rest inside a decision of the policy, nor in a coroutine of their own", function()
-    local policy = { decide = function() return company:is_member() end }
+  it("do not rest inside what the policy does, nor in a coroutine of their own", function()
+    local policy = { decide = function() return company:is_member() end, notify = function()
+      return company:is_member()
+    end }
     company:watch(store, policy)
     local results = run { function()
       local inside = coroutine.wrap(function() return company:is_member() end)()
-      return { company:is_member(), policy:decide(), company:is_member(), inside }
+      return { company:is_member(), policy:decide() or policy:notify(), company:is_member(), inside }
     end, function()
       policy.decide = nil
       return company:is_member()

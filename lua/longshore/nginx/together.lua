@@ -58,22 +58,24 @@ function methods:is_member()
   return not self.held and self.members[running() or false] ~= nil and coroutine.isyieldable()
 end
 
---- Lets a store write the changes of several requests together. A decision of the policy is made without a rest.
+--- Lets a store write the changes of several requests together. What the policy does it does without a rest.
 -- @tparam table store of longshore.store; changed in place
 -- @tparam table policy of longshore.policy; changed in place
 function methods:watch(store, policy)
   self.db = store.db
-  local decide = policy.decide
   local function leave(began, ok, ...)
     self.held = false
     self.heavy = self.heavy or core.monotonic() - began > HEAVY
     if not ok then error((...), 0) end
     return ...
   end
-  policy.decide = function(...)
-    if not self:is_member() then return decide(...) end
-    self.held = true
-    return leave(core.monotonic(), pcall(decide, ...))
+  for _, name in ipairs { "decide", "notify" } do
+    local ask = policy[name]
+    policy[name] = ask and function(...)
+      if not self:is_member() then return ask(...) end
+      self.held = true
+      return leave(core.monotonic(), pcall(ask, ...))
+    end
   end
   for name, place in pairs(WRITES) do
     local operation = store[name]
