@@ -183,3 +183,30 @@ describe("requests handled together", function()
     assert.same({}, groups)
   end)
 end)
+
+describe("the starts that may be handled together", function()
+  local together_with
+
+  setup(function()
+    for _, route in ipairs(require("longshore.service.newton.server").routes { form_max = 1 }) do
+      if route.name == "newton.initiate" then together_with = route.together end
+    end
+  end)
+
+  it("are those whose answers are small", function()
+    for _, text in ipairs { '{"num_bytes":5}', '{"filename":"a","num_bytes" : 1073741824 , "file_type":"a/b"}',
+      '{"num_bytes":0}' } do
+      assert.is_true(together_with { body = text }, text)
+    end
+  end)
+
+  it("are none that are large, or might be", function()
+    for _, text in ipairs { '{"num_bytes":1073741825}', '{"num_bytes":5000000000000}', '{"num_bytes":5e12}',
+      '{"num_bytes":5.5}', '{"num_bytes":"5"}', '{"num_bytes":-5}', '{"num_bytes":5,"num_bytes":5000000000000}',
+      '{"num_bytes":5,"num\\u005fbytes":5000000000000}', '{"num_bytes":', '{"num_bytes":5', "{}", "",
+      '{"filename":"num_bytes","num_bytes":5}', '{"num_bytes":5,"filename":"' .. ("x"):rep(4096) .. '"}' } do
+      assert.is_false(together_with { body = text }, text)
+    end
+    assert.is_false(together_with {})
+  end)
+end)

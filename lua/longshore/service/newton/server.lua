@@ -203,6 +203,19 @@ local function form_handler(store)
   end
 end
 
+-- Bytes of a file whose answer has few URLs, and of a request that may be looked at before it is read.
+local SMALL, SHORT = 1024 * MiB, 4096
+
+-- Whether a start's answer will be small, so that many of them fit into a thread and into one turn of a host's event
+-- loop. What is said in any unusual way counts as large.
+local function is_small(request)
+  local text = request.body
+  if not text or #text > SHORT or text:find("\\", 1, true) then return false end
+  if select(2, text:gsub("num_bytes", "")) ~= 1 then return false end
+  local digits = text:match('"num_bytes"%s*:%s*(%d+)%s*[,}]')
+  return digits ~= nil and tonumber(digits) <= SMALL
+end
+
 --- The service's routes.
 -- @tparam table settings `config.services.newton`
 -- @treturn table list
@@ -224,7 +237,7 @@ function _M.routes(settings)
   end
   local urls = json_route("{upload_id}/parts/urls", "part_urls", "Parts")
   local initiate = json_route("initiate", "initiate", "Upload")
-  urls.near, initiate.together = true, true
+  urls.near, initiate.together = true, is_small
   return {
     initiate,
     urls,
