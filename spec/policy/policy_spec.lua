@@ -133,7 +133,7 @@ describe("policy: a chain", function()
   it("takes a refusal for a mistake in the policy that says what none can, and names the field", function()
     for field, values in pairs {
       status = { 200, 302, 600, 404.5, "404", 0 / 0 }, code = { "internal", "no spaces", "", 7, ("x"):rep(65), "a\nb" },
-      message = { 7, {}, false }, retry_after = { "9", -1, math.huge, 0 / 0 }, retryable = { "no", 1 },
+      message = { 7, {}, false }, retry_after = { "9", -1, 1e300, math.huge, 0 / 0 }, retryable = { "no", 1 },
       nonsense = { 1 }, detail = { {} }, problems = { "x" }, refused = { false }, hook = { "x" },
     } do
       for _, value in ipairs(values) do

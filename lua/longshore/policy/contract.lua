@@ -146,8 +146,8 @@ local function yes_or_no(v) return type(v) == "boolean", "true or false" end
 
 local function words(v) return type(v) == "string", "text" end
 
-local function number_from(low)
-  return function(v) return type(v) == "number" and v >= low and v < math.huge, ("a number from %d"):format(low) end
+local function up_to(high)
+  return function(v) return type(v) == "number" and v >= 0 and v <= high, ("a number from 0 to %.0f"):format(high) end
 end
 
 local function word(v)
@@ -159,7 +159,7 @@ end
 -- word for, or one's own (403, if there is no `status`); `status` and `message` are the client's answer;
 -- `retryable`: nothing is decided yet; `retry_after`: seconds.
 _M.refusal = { code = word, message = words, status = whole(400, 599), field = words, reason = words,
-  right = words, limit = number_from(0), retryable = yes_or_no, retry_after = number_from(0) }
+  right = words, limit = up_to(9007199254740991), retryable = yes_or_no, retry_after = up_to(315360000) }
 
 local quota = record({ scope = one_of("user", "organization"), bytes = whole(0, 9007199254740991),
   files = whole(0, 9007199254740991), running = whole(0, 9007199254740991) }, { "scope" })
