@@ -157,6 +157,19 @@ describe("store: the connection to SQLite", function()
     assert.has_error(function() sqlite.dialect { path = "" } end)
   end)
 
+  it("has files that only its owner reads, whatever the umask", function()
+    local code, said = support.run(("umask 022; FOLDER=%s %s -e '%s'"):format(folder, support.lua,
+      [[local dbi, folder = require "longshore.store.dbi", os.getenv "FOLDER"
+        local db = assert(dbi.open(require("longshore.store.sqlite").dialect { path = folder .. "/private.db" }))
+        assert(db:exec("CREATE TABLE t (a INTEGER)"))
+        os.execute("cd $FOLDER && ls -l private*")]]))
+    assert.equal(0, code)
+    local seen = {}
+    for mode, name in (said .. "\n"):gmatch("(%S+)[^\n]- (private%S+)\n") do seen[name] = mode end
+    assert.same({ ["private.db"] = "-rw-------", ["private.db-wal"] = "-rw-------",
+      ["private.db-shm"] = "-rw-------" }, seen)
+  end)
+
   it("says which file it cannot open", function()
     local store, err = stores.open { path = folder .. "/none/x.db" }
     assert.is_nil(store)

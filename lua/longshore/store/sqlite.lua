@@ -10,6 +10,7 @@
 -- @module longshore.store.sqlite
 local core = require "longshore.core"
 local errors = require "longshore.errors"
+local lfs = require "lfs"
 
 local _M = {}
 
@@ -42,6 +43,19 @@ local function switch_to_wal(db)
   return true
 end
 
+-- Makes a new database's file, which others may not read whatever the umask; SQLite gives the files beside it the
+-- same mode. (It is made beside its place and linked there: closing a file by whatever hand takes away the locks that
+-- this process has on it.) Where that cannot be done, SQLite makes the file or says why not.
+local function make_private(path)
+  if path == ":memory:" or lfs.attributes(path, "mode") then return end
+  local made = ("%s.new-%s"):format(path, core.hex(core.random(8)))
+  local file = core.lock_file(made, "exclusive")
+  if not file then return end
+  file:close()
+  lfs.link(made, path)
+  os.remove(made)
+end
+
 -- SQLite's "unable to open database file" leaves people to guess.
 local function why_not(path, text)
   local folder = path:match("^(.*)/[^/]*$") or "."
@@ -67,6 +81,7 @@ function _M.dialect(options)
     turn = core.turn("sqlite " .. options.path), turn_seconds = busy_timeout,
     classify = classify,
     connect = function()
+      make_private(options.path)
       local handle, text = require("DBI").Connect("SQLite3", options.path)
       if not handle then text = why_not(options.path, text) end
       return handle, text
