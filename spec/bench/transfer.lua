@@ -119,7 +119,7 @@ local function ours(base, options)
   return function() return measure(table.concat(files, " "), command, lua_env, options.free) end
 end
 
-local function curl_parallel(base, names, connections)
+local function curl_parallel(base, names, connections, free)
   local lines = {}
   for i, name in ipairs(names) do
     if i > 1 then lines[#lines + 1] = "next" end
@@ -132,7 +132,7 @@ local function curl_parallel(base, names, connections)
     table.concat(lines, "\n") .. "\n")
   local files = #names > 10 and dir .. "/pieces/*" or table.concat(names, " ")
   return function()
-    return measure(files, ("curl -s --parallel --parallel-max %d -K %s"):format(connections, config))
+    return measure(files, ("curl -s --parallel --parallel-max %d -K %s"):format(connections, config), nil, free)
   end
 end
 
@@ -222,10 +222,16 @@ end
 
 -- --- the peers ---
 
-local function curl_cases()
-  local sink = assert(start_sink { "--drop" })
+-- The file in four, for those who send whole files only.
+local function in_quarters()
   local quarters = {}
   for i = 0, 3 do quarters[#quarters + 1] = dir .. "/quarter" .. i end
+  return quarters
+end
+
+local function curl_cases()
+  local sink = assert(start_sink { "--drop" })
+  local quarters = in_quarters()
   -- curl sends whole files only. Ours sends the parts of the same ones: how a
   -- file lies in the page cache makes more of a difference than the client.
   local r = compare("HTTP, 64 MiB parts", PAIRS, ours(sink.http, { files = quarters }),
@@ -256,6 +262,11 @@ local function thread_cases()
   add("HTTPS, 2 threads: wall, nothing pinned", r.ours.wall, r.peer.wall, "s", "ours, 1 thread", r.wall, 1)
   r = pairs_of(PAIRS, ours(sink.http, { threads = 2, free = true }), ours(sink.http, { free = true }))
   add("HTTP, 2 threads: wall, nothing pinned", r.ours.wall, r.peer.wall, "s", "ours, 1 thread", r.wall, 1)
+  local quarters = in_quarters()
+  r = pairs_of(PAIRS, ours(sink.http, { files = quarters, threads = 2, free = true }),
+    curl_parallel(sink.http, quarters, 4, true))
+  add("HTTP, 2 threads and curl: wall, nothing pinned", r.ours.wall, r.peer.wall, "s", "curl --parallel", r.wall,
+    0.75)
   sink.stop()
 end
 
