@@ -71,10 +71,11 @@ describe("the event loop of the broker's nginx", function()
 
   local initiate = '{"filename":"NAME","file_type":"a/b","num_bytes":5}'
 
-  -- Rounds of both, until the broker's is no later, three at most.
+  -- Rounds of both, until the broker's is no later, six at most: what else the machine does comes and goes, a loop
+  -- that waits does not.
   local function compare(path, body)
     local seen
-    for _ = 1, 3 do
+    for _ = 1, 6 do
       local base = load_of(plain.url .. "/trivial")
       local own = load_of(broker.url .. path, body)
       seen = ("broker p99.9 %.1f ms, max %.1f; trivial %.1f, max %.1f"):format(own.p999, own.max, base.p999, base.max)
