@@ -1,5 +1,6 @@
 -- Starts of uploads that nginx handles together: each gets its own answer, and nobody waits for long for another's
 -- store. See longshore.nginx.batches and longshore.nginx.together.
+local burst = require "spec.support.burst"
 local fake_ngx = require "spec.support.fake_ngx"
 local http = require "spec.support.http"
 local json = require "longshore.json"
@@ -116,36 +117,9 @@ describe("starts of uploads that come together", function()
   teardown(support.cleanup)
   before_each(function() between:rules {} end)
 
-  local function send(body, token)
-    local connection = assert(socket.connect("127.0.0.1", server.port))
-    connection:settimeout(30)
-    local text = type(body) == "string" and body or json.encode(body)
-    connection:send(table.concat({ "POST /v0.5/files/uploads/initiate HTTP/1.1", "Host: x", "Connection: close",
-      "Authorization: Bearer " .. (token or server.token), "Content-Type: application/json",
-      "Content-Length: " .. #text, "", text }, "\r\n"))
-    return connection
-  end
-
-  -- Sends them all at once; what each was answered, and after how many seconds.
-  local function all(bodies, tokens)
-    local connections, answers, left = {}, {}, #bodies
-    local began = socket.gettime()
-    for i, body in ipairs(bodies) do connections[i] = send(body, tokens and tokens[i]) end
-    local open, index = {}, {}
-    for i, connection in ipairs(connections) do open[i], index[connection] = connection, i end
-    while left > 0 do
-      for _, connection in ipairs(socket.select(open, nil, 30)) do
-        local i = index[connection]
-        local answer = assert(http.read(connection, "POST"))
-        answer.after = socket.gettime() - began
-        answer.json = json.decode(answer.body)
-        answers[i], left = answer, left - 1
-        for n, other in ipairs(open) do if other == connection then table.remove(open, n) break end end
-        connection:close()
-      end
-    end
-    return answers
-  end
+  local INITIATE = "/v0.5/files/uploads/initiate"
+  local function send(body) return burst.send(server, INITIATE, body) end
+  local function all(bodies, tokens) return burst.all(server, INITIATE, bodies, tokens) end
 
   local names = 0
   local function body(prefix, fields)

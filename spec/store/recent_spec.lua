@@ -196,4 +196,82 @@ describe("recent rows", function()
     assert(store:token(token.id))
     assert.is_nil((near:token(token.id)))
   end)
+
+  describe("for the stores alone", function()
+    local now, asks, queries
+
+    before_each(function()
+      now, asks, queries, wanted = T, true, 0, "again"
+      store:close()
+      store, cache = assert(stores.open { type = "sqlite", path = ":memory:" }), new_cache()
+      recent.watch(store, { cache = cache, seconds = 7, wanted = function() return wanted end,
+        clock = { now = function() return now end }, again = function() return asks end })
+      near = recent.only(cache)
+      local query = store.db.query
+      store.db.query = function(...)
+        queries = queries + 1
+        return query(...)
+      end
+    end)
+
+    -- How often the database is asked for this row.
+    local function asked(key, owner)
+      local before = queries
+      local row, err = store:upload(key, owner)
+      return queries - before, row, err
+    end
+
+    it("are used again, and not by others", function()
+      local row = running()
+      gone(row.id)
+      assert.is_false(recent.has(cache, row.id))
+      local count_asked, again = asked(row.id, OWNER)
+      assert.equal(0, count_asked)
+      assert.same(row, again)
+      asks = false
+      assert.equal(1, (asked(row.id, OWNER)))
+      assert.equal(7, cache.seconds["seen:" .. row.id])
+    end)
+
+    it("are nobody else's: the database says so", function()
+      local row = running()
+      local count_asked, other, err = asked(row.id, { tenant = "default", organization = "other" })
+      assert.equal(1, count_asked)
+      assert.is_nil(other)
+      assert.equal("not_found", err.code)
+    end)
+
+    it("are read again after each change", function()
+      local row = running()
+      assert.is_true(changes.extend_upload(row))
+      local count_asked, extended = asked(row.id, OWNER)
+      assert.same({ 1, T + 200 }, { count_asked, extended.deadline })
+      assert.equal(0, (asked(row.id, OWNER)))
+      assert.is_true(changes.begin_undo(row))
+      assert.equal("aborting", select(2, asked(row.id, OWNER)).state)
+      assert.equal(1, (asked(row.id, OWNER)))
+    end)
+
+    it("are read again when their time is over", function()
+      local row = running()
+      now = row.deadline
+      assert.equal(1, (asked(row.id, OWNER)))
+    end)
+
+    it("are tokens until they end or are revoked", function()
+      local token = { id = "tok_aaaaaaaaaaaaaaaa", user = "ann", organization = "acme", tenant = "default",
+        rights = { "read" }, hash = ("0"):rep(64), created_at = T, expires_at = T + 10 }
+      assert.is_true(store:create_token(token))
+      local row = assert(store:token(token.id))
+      local before = queries
+      assert.same(row, store:token(token.id))
+      assert.equal(before, queries)
+      now = T + 10
+      assert(store:token(token.id))
+      assert.equal(before + 1, queries)
+      now = T
+      assert.is_true(store:revoke_token(token.id, T))
+      assert.equal(T, assert(store:token(token.id)).revoked_at)
+    end)
+  end)
 end)

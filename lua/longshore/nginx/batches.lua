@@ -17,25 +17,27 @@ local _M = {}
 local methods = {}
 local mt = { __index = methods }
 
--- Batches at the same time, before anybody has waited; requests in one.
-local AT_ONCE, SIZE = 2, 32
--- Seconds until any thread will do; seconds without company after one was slow.
-local HASTE, APART = 0.02, 10
+-- Batches at the same time, before anybody has waited; requests in one; seconds without company after one was slow.
+local AT_ONCE, SIZE, APART = 2, 32, 10
+-- Seconds until any thread will do.
+local HASTE = 0.02
 
 --- Makes the batches of one nginx worker.
 -- @tparam table options `gate` (whose threads they run in; see longshore.nginx.gate), `one(request)`: handles one,
 -- and `all(make)`: those that `make()` answers, to be asked when the thread is there: their responses in order, or
--- nil, err; false for one that is to be handled alone, and 0 for one that was not begun
+-- nil, err; false for one that is to be handled alone, and 0 for one that was not begun; and, where others than
+-- the usual ones are good, `at_once` (batches), `size` (of one), `apart` (seconds)
 -- @treturn table batches
 function _M.new(options)
   return setmetatable({ gate = options.gate, one = options.one, all = options.all, waiting = {}, first = 1, last = 0,
+    at_once = options.at_once or AT_ONCE, size = options.size or SIZE, seconds_apart = options.apart or APART,
     alone = 0, running = 0, apart = 0 }, mt)
 end
 
 -- Those who wait, as many as go into a batch; or only those who came before a time.
 local function take(self, before)
   local batch = {}
-  while self.first <= self.last and #batch < SIZE do
+  while self.first <= self.last and #batch < self.size do
     local entry = self.waiting[self.first]
     if before and entry.since > before then break end
     self.waiting[self.first], self.first = nil, self.first + 1
@@ -65,7 +67,7 @@ local function batch_of(self)
   for i, entry in ipairs(batch) do
     local response = responses and responses[i]
     if response == false or response == 0 then
-      self.apart = ngx.now() + APART
+      self.apart = ngx.now() + self.seconds_apart
       -- (What was begun was counted by the limits.)
       if response == false then entry.request.admitted = true end
       response = nil
@@ -89,7 +91,7 @@ end
 local function start(self)
   local late = self.waiting[self.first]
   late = late and ngx.now() - late.since >= HASTE and self.gate:free()
-  if self.first > self.last or (self.running >= AT_ONCE and not late) then return end
+  if self.first > self.last or (self.running >= self.at_once and not late) then return end
   self.running = self.running + 1
   if not ngx.timer.at(0, go, self) then go(true, self) end
 end
@@ -112,7 +114,7 @@ end
 function methods:handle(request)
   -- (The gate has the words for those who find no place, and perhaps a thread.)
   if ngx.now() < self.apart or self.gate.waiting >= self.gate.queue then return self.one(request) end
-  if self.running == 0 and self.alone < AT_ONCE then
+  if self.running == 0 and self.alone < self.at_once then
     self.alone = self.alone + 1
     local response, err = self.one(request)
     self.alone = self.alone - 1

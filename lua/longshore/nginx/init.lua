@@ -131,13 +131,16 @@ local function open_gates(self)
       advice = { pool = blocks.pool_line(pool), vms = blocks.vm_line(self.broker) } }
   end
   local requests_gate = self.gates.requests
-  self.batches = batches.new {
-    gate = requests_gate,
-    one = function(request) return run(self, "requests", "handle", self.path, request) end,
-    all = function(make)
-      return settle(requests_gate:run_with(WORKER, "handle_all", function() return self.path, make() end, true))
-    end,
-  }
+  local function one(request) return run(self, "requests", "handle", self.path, request) end
+  local function all(name)
+    return function(make)
+      return settle(requests_gate:run_with(WORKER, name, function() return self.path, make() end, true))
+    end
+  end
+  self.batches = batches.new { gate = requests_gate, one = one, all = all "handle_all" }
+  -- Parts that the event loop does not sign: such a request takes the thread less time than the way there.
+  self.signing = batches.new { gate = requests_gate, one = one, all = all "handle_each",
+    at_once = math.max(2, math.floor(self.broker.threads / 2)), size = 16, apart = 0.5 }
 end
 
 -- What a location mounts: which services, below which prefix.
@@ -234,6 +237,8 @@ end
 -- nginx takes the memory for a body before the first byte of it has come: for
 -- more than this only from who may send it.
 local LARGE = 65536
+-- Bytes of a body that asks for no more parts than may be signed with others' in one turn.
+local FEW = 512
 
 local function is_large()
   local length = ngx.var.http_content_length
@@ -242,8 +247,8 @@ local function is_large()
 end
 
 local function answer(self, mount, request)
-  local route, why = mount.routes:match(request.method, request.path)
-  if not mount.all and not route and why.reason == "path" then return nil, why end
+  local route, params = mount.routes:match(request.method, request.path)
+  if not mount.all and not route and params.reason == "path" then return nil, params end
   if route and route.tunnel then
     request.tunnel = true
     if self.inline then return errors.fail("unsupported", "bodies cannot pass through an inline broker") end
@@ -261,9 +266,10 @@ local function answer(self, mount, request)
   read_body(request)
   if self.inline then return inline.handle(self, request, log_line) end
   if near.takes(self, route, request) then
-    local response = near.handle(self, request, log_line)
+    local response = near.handle(self, request, params.upload_id, log_line)
     if response then return response end
     request.near = true
+    if #request.body <= FEW then return self.signing:handle(request) end
   end
   -- (Many in one thread's memory: small ones.)
   if route and route.together and #(request.body or "") <= LARGE and not request.body_file then

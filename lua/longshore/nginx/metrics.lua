@@ -23,7 +23,7 @@ local families = {
   { "longshore_sent_bytes_total", "counter", "Bytes of answers, by operation." },
   { "longshore_errors_total", "counter", "Requests that failed, by the error's code." },
   { "longshore_refused_total", "counter", "Requests sent away because too many were there already." },
-  { "longshore_together_total", "counter", "Requests that shared a thread, and a transaction, with others." },
+  { "longshore_together_total", "counter", "Requests that shared a thread with others." },
   { "longshore_near_total", "counter", "Requests answered from rows that were read a moment ago, without a thread." },
   { "longshore_rate_limited_total", "counter", "Requests sent away because their token asked too often." },
   { "longshore_calls", "gauge", "Calls in worker threads or waiting for one, by pool and nginx worker." },

@@ -7,10 +7,11 @@
 -- here; whatever else comes of it, the worker thread is asked and has the word.
 --
 -- A thread keeps rows for this only while the policy has no hooks of one's own
--- on the way (`may_keep`). Rows are used for `broker.cache_seconds`: that long a
--- change can go unseen that was made elsewhere than through this nginx (a token
--- revoked on the command line, an upload aborted at another broker), or a new
--- hook of the policy. What changed through this nginx is seen at once.
+-- on the way; with such hooks, which run in threads, only the threads use them
+-- (`whose`). Rows are used for `broker.cache_seconds`: that long a change can go
+-- unseen that was made elsewhere than through this nginx (a token revoked on the
+-- command line, an upload aborted at another broker), or a new hook of the
+-- policy. What changed through this nginx is seen at once.
 --
 -- Room: nginx.
 -- @module longshore.nginx.near
@@ -73,9 +74,11 @@ end
 --- Answers a request, if it can be done.
 -- @tparam table state of `longshore.nginx`
 -- @tparam table request
+-- @tparam string id of the upload
 -- @tparam function log_line
 -- @treturn table|nil response
-function _M.handle(state, request, log_line)
+function _M.handle(state, request, id, log_line)
+  if not recent.has(shared.cache, id) then return nil end
   if state.near == nil then
     local app, err = open(state)
     if not app then ngx.log(ngx.ERR, "worker threads answer everything: ", tostring(err)) end
@@ -94,22 +97,22 @@ function _M.handle(state, request, log_line)
   return response
 end
 
---- Whether a row that a worker thread has read may be kept for this.
+--- For whom a row is kept that a worker thread has read.
 -- @tparam table app of that thread
 -- @tparam table row
--- @treturn boolean
-function _M.may_keep(app, row)
+-- @treturn boolean|string true: for here; "again": for threads
+function _M.whose(app, row)
   local policy, bucket = app.broker.policy, row.provider and app.config.buckets[row.provider]
   -- (Who knows what a function that gets keys waits for.)
-  if bucket and bucket.credentials then return false end
+  if bucket and bucket.credentials then return "again" end
   for _, hook in ipairs(HOOKS) do
     for _, one in ipairs(policy.policies) do
-      if one ~= policy.house and one[hook] then return false end
+      if one ~= policy.house and one[hook] then return "again" end
     end
   end
   -- A store whose clock is known to differ is signed for where that is known.
   local provider = row.provider and app.broker.providers[row.provider]
-  return not (provider and provider.client) or provider.client.offset == 0
+  return not (provider and provider.client) or provider.client.offset == 0 or "again"
 end
 
 return _M

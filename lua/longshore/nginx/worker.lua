@@ -8,6 +8,7 @@
 -- Room: nginx.
 -- @module longshore.nginx.worker
 local calls = require "longshore.nginx.calls"
+local core = require "longshore.core"
 local errors = require "longshore.errors"
 local shared = require "longshore.nginx.shared"
 local metrics = require "longshore.nginx.metrics"
@@ -21,10 +22,12 @@ local _M = {}
 
 -- Connections to object stores that one thread has at most, when it handles several requests.
 local CONNECTIONS = 32
+-- Seconds that requests which are handled one after the other may take before the rest goes elsewhere.
+local PATIENCE = 0.02
 
 local apps, companies = {}, {}
 local lines, request_id = {}, nil
--- Whether what is read now may be answered from the event loop next time.
+-- Whether what is read now may be answered from the event loop next time, or be what was read a moment ago.
 local keeping = false
 
 -- Plain data only: an error's metatable and a function would not travel.
@@ -50,8 +53,9 @@ local function app_for(path)
   if not app then return nil, err end
   -- Changes are told of by whatever makes them: the janitor as well.
   if config.broker.cache_seconds > 0 then
-    recent.watch(app.store, { cache = shared.cache, seconds = config.broker.cache_seconds,
-      wanted = function(row) return keeping and near.may_keep(app, row) end })
+    recent.watch(app.store, { cache = shared.cache, seconds = config.broker.cache_seconds, clock = parts.clock,
+      again = function() return keeping end,
+      wanted = function(row) return keeping and near.whose(app, row) end })
   end
   company:watch(app.store, app.broker.policy)
   apps[path], companies[path] = app, company
@@ -106,6 +110,30 @@ local function stopped(request, thrown)
   return (service.refuse(request.path, errors.new("internal", "a bug"), request.id))
 end
 
+-- Answers requests one after the other, as many as there is time for; 0 for the others.
+local function each(path, requests, seconds)
+  local responses, all, began = {}, {}, core.monotonic()
+  for i, request in ipairs(requests) do
+    if i > 1 and core.monotonic() - began > seconds then
+      responses[i] = 0
+    else
+      responses[i] = call(path, request, "handle")
+      for _, line in ipairs(lines) do all[#all + 1] = line end
+    end
+  end
+  return responses, all
+end
+
+--- Answers several requests that each take no time, unless the policy takes its own.
+-- @tparam string path of the configuration
+-- @tparam {table,...} requests
+-- @treturn {table,...} responses in their order; 0 for one that was not begun, because those before took too long
+-- @treturn table list of log lines
+function _M.handle_each(path, requests)
+  if requests[2] then metrics.count("longshore_together_total", "", #requests) end
+  return each(path, requests, PATIENCE)
+end
+
 --- Answers several requests at the same time.
 -- @tparam string path of the configuration file
 -- @tparam {table,...} requests
@@ -113,14 +141,7 @@ end
 -- tried again alone; 0 for one that was not begun, because the policy takes too long
 -- @treturn table list of log lines
 function _M.handle_all(path, requests)
-  if not requests[2] or not app_for(path) then
-    local responses, all = {}, {}
-    for i, request in ipairs(requests) do
-      responses[i] = call(path, request, "handle")
-      for _, line in ipairs(lines) do all[#all + 1] = line end
-    end
-    return responses, all
-  end
+  if not requests[2] or not app_for(path) then return each(path, requests, math.huge) end
   lines = {}
   local app, functions, responses = app_for(path), {}, {}
   for i, request in ipairs(requests) do

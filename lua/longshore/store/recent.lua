@@ -10,9 +10,10 @@
 -- the command line) are seen when the row's seconds are over: they run from when it
 -- was read, and using it does not extend them.
 --
--- `only` is a store that knows nothing else than such rows.
+-- `only` is a store that knows nothing else than such rows. A row that not everybody may
+-- answer from is kept apart, for the watched stores themselves (`again`).
 --
--- Kept are tokens that are not revoked, and uploads that accept parts.
+-- Kept are tokens that are not revoked, and uploads that accept parts; used again are those whose time is not over.
 --
 -- Room: store, no I/O.
 -- @module longshore.store.recent
@@ -29,41 +30,16 @@ local UNMARKED = "-"
 -- Rows kept decoded.
 local DECODED = 1000
 
-local function read_then_keep(cache, seconds, read, wanted)
-  return function(self, id, owner)
-    local mark = cache.get("changes:" .. id) or UNMARKED
-    local row, err = read(self, id, owner)
-    if row and wanted(row) then
-      cache.set("row:" .. id, mark .. " " .. json.encode(row), seconds)
-    end
-    return row, err
-  end
-end
+-- Where rows are kept: those for `only`, and those for the watched stores alone.
+local FOR_ALL, FOR_STORES = "row:", "seen:"
 
---- Lets a store's rows be used again.
--- @tparam table store of longshore.store; changed in place
--- @tparam table options `cache`: `get(key)` and `set(key, text, seconds)`; `seconds` (60 at most); `wanted(row)`:
--- whether to keep a row that was just read
-function _M.watch(store, options)
-  local cache, seconds, wanted = options.cache, options.seconds, options.wanted
-  store.token = read_then_keep(cache, seconds, store.token, function(row)
-    return not row.revoked_at and wanted(row)
-  end)
-  store.upload = read_then_keep(cache, seconds, store.upload, function(row)
-    return row.state == "uploading" and wanted(row)
-  end)
-  store:on_change(function(id) cache.set("changes:" .. id, core.letters(16), MARKED) end)
+local function new_reader(cache, place)
+  return { cache = cache, place = place, known = {}, count = 0 }
 end
-
-local methods = {}
--- Whatever else is asked for is not here.
-local mt = { __index = function(_, name)
-  return methods[name] or function() return errors.fail("unavailable", "not among the recent rows: " .. name) end
-end }
 
 -- The row under an id, shared by all who ask: not to be changed.
-local function recall(self, id)
-  local text = self.cache.get("row:" .. id)
+local function recall(self, id, owner)
+  local text = self.cache.get(self.place .. id)
   if not text then return errors.fail("unavailable", "not among the recent rows") end
   local known = self.known[id]
   if not known or known.text ~= text then
@@ -77,20 +53,56 @@ local function recall(self, id)
   if known.mark ~= (self.cache.get("changes:" .. id) or UNMARKED) then
     return errors.fail("unavailable", "not among the recent rows any more")
   end
-  return known.row
+  local row = known.row
+  if owner and (row.tenant ~= owner.tenant or row.organization ~= owner.organization) then
+    return errors.fail("unavailable", "not among the recent rows of this owner")
+  end
+  return row
 end
+
+local function read_then_keep(options, read, is_kept, ends)
+  local cache, again = options.cache, options.again
+  local seen = new_reader(cache, FOR_STORES)
+  return function(self, id, owner)
+    if again and again() then
+      local row = recall(seen, id, owner)
+      -- (That its time is over may be news from before it was extended.)
+      if row and not (row[ends] and row[ends] <= options.clock.now()) then return row end
+    end
+    local mark = cache.get("changes:" .. id) or UNMARKED
+    local row, err = read(self, id, owner)
+    local wanted = row and is_kept(row) and options.wanted(row)
+    if wanted then
+      local place = wanted == "again" and FOR_STORES or FOR_ALL
+      cache.set(place .. id, mark .. " " .. json.encode(row), options.seconds)
+    end
+    return row, err
+  end
+end
+
+--- Lets a store's rows be used again.
+-- @tparam table store of longshore.store; changed in place
+-- @tparam table options `cache`: `get(key)` and `set(key, text, seconds)`; `seconds` (60 at most); `wanted(row)`:
+-- whether to keep a row that was just read, or "again": for the watched stores alone; `again()`: whether who asks now
+-- takes such a row (default: nobody does), with `clock`
+function _M.watch(store, options)
+  store.token = read_then_keep(options, store.token, function(row) return not row.revoked_at end, "expires_at")
+  store.upload = read_then_keep(options, store.upload, function(row) return row.state == "uploading" end, "deadline")
+  store:on_change(function(id) options.cache.set("changes:" .. id, core.letters(16), MARKED) end)
+end
+
+local methods = {}
+-- Whatever else is asked for is not here.
+local mt = { __index = function(_, name)
+  return methods[name] or function() return errors.fail("unavailable", "not among the recent rows: " .. name) end
+end }
 
 function methods:token(id)
   return recall(self, id)
 end
 
 function methods:upload(id, owner)
-  local row, err = recall(self, id)
-  if not row then return nil, err end
-  if owner and (row.tenant ~= owner.tenant or row.organization ~= owner.organization) then
-    return errors.fail("unavailable", "not among the recent rows of this owner")
-  end
-  return row
+  return recall(self, id, owner)
 end
 
 --- A store of recent rows: `token` and `upload` answer those, everything else and
@@ -98,7 +110,15 @@ end
 -- @tparam table cache `get(key)`
 -- @treturn table store
 function _M.only(cache)
-  return setmetatable({ cache = cache, known = {}, count = 0 }, mt)
+  return setmetatable(new_reader(cache, FOR_ALL), mt)
+end
+
+--- Whether `only` has a row of this id, perhaps an outdated one.
+-- @tparam table cache `get(key)`
+-- @tparam string id
+-- @treturn boolean
+function _M.has(cache, id)
+  return cache.get(FOR_ALL .. id) ~= nil
 end
 
 return _M
