@@ -71,6 +71,26 @@ describe("a command of several files, given again", function()
     assert.equal(6, #w.puts)
   end)
 
+  it("sends none again when it was killed before it could say that all had arrived", function()
+    for n = 3, 1, -1 do
+      items = { items[1], items[2], items[3] }
+      items[n + 1] = nil
+      local journal, seen = w.folder .. "/journal", 0
+      local up = w.uploader { journal = journal, parallel = 1 }
+      up:put_many(items, function()
+        seen = seen + 1
+        if seen == n then support.run(("cp -r %s %s.kept"):format(journal, journal)) end
+      end)
+      up:close()
+      assert.equal(0, journal_files())
+      support.run(("rm -r %s; mv %s.kept %s"):format(journal, journal, journal))
+      w.puts = {}
+      for _, outcome in ipairs(put()) do assert.is_true(outcome.result.already) end
+      assert.equal(0, #w.puts)
+      assert.equal(0, journal_files())
+    end
+  end)
+
   it("remembers through an interruption, which an unfinished one of it follows", function()
     w.on_put = function() if w.completed[1] then w.stop = true end end
     local outcomes = put()

@@ -1,5 +1,6 @@
---- What has arrived while other files of the same command have not: the command
--- given again, after an interruption or a failure, does not send it twice.
+--- What has arrived while its command goes on, with other files or until it has
+-- said so: the command given again, after an interruption, a failure or kill -9,
+-- does not send it twice.
 --
 -- Room: uploader.
 -- @module longshore.uploader.arrived
@@ -26,19 +27,17 @@ function _M.session(upload)
   return { id = result.upload_id, parts = {}, completed = result }
 end
 
---- An upload is complete: keeps that for the same command, while others of its
--- files are not; else nothing is left to remember.
+--- An upload is complete: keeps that for the same command, until `forget`.
 -- @tparam table upload with a journal
 -- @tparam table result
 function _M.keep(upload, result)
   local hub = upload.hub
-  if not hub.several then return upload.journal:finish() end
   local kept = {}
   for _, field in ipairs(FIELDS) do kept[field] = result[field] end
   hub.arrived[#hub.arrived + 1] = upload.journal:arrive(kept)
 end
 
---- All files of a command are there: forgets them.
+--- All files of a command are there, and its caller knows: forgets them.
 -- @tparam table hub
 function _M.forget(hub)
   for _, path in ipairs(hub.arrived) do os.remove(path) end

@@ -235,7 +235,7 @@ function methods:put_many(items, on_result)
     outcome.result, outcome.err = result, err
     if on_result then on_result(item, result, err) end
   end
-  self.hub.several, self.hub.arrived = #items > 1, {}
+  self.hub.arrived = {}
   local _, stopped = self.loop:run(run_all, self, items, record)
   if stopped then
     local resumable = {}

@@ -8,8 +8,8 @@
 --   mtime, inode): everything before it is void
 -- * `session` what the driver wants back to resume, the size of parts
 -- * `part`    number, offset, length, token (ETag), CRC32C of a part the store has
--- * `arrived` the result of an upload that is complete, while others of the same
---   command are not: given again, the command does not send it twice
+-- * `arrived` the result of an upload that is complete, while its command is not:
+--   given again, the command does not send it twice
 --
 -- A line is in the kernel's hands when the call returns, so that kill -9 loses
 -- none; it is forced to the disk when a session begins and then at most once a
@@ -294,8 +294,8 @@ function methods:finish()
   self.unlock()
 end
 
---- The upload is over, others of its command are not: leaves the result for the
--- next try. No fsync: what a power cut takes is sent again.
+--- The upload is over, its command is not: leaves the result for the next try.
+-- No fsync: what a power cut takes is sent again.
 -- @tparam table result plain data, without secrets
 -- @treturn string the journal's path, for who removes it when all is over
 function methods:arrive(result)
