@@ -195,13 +195,13 @@ wrk.body = '{"filename":"bench","type":"video/mp4","metadata":{}}']], companion 
     rows[#rows + 1] = { case = case.case .. ", p99", ours = p99, peer = peer_p99, unit = "ms",
       peer_name = "@uppy/companion 6.2.2", ratio = p99 / peer_p99, goal = 1, met = p99 <= peer_p99 }
   end
-  -- What no broker of this engine is faster than, beside the last case's Companion.
+  -- What the store and the engine leave a start, beside the last case's Companion.
   local last, bare = rows[#rows - 1], {}
   for i = 1, rounds do bare[i] = bare_starts(endpoint) end
   local rate = median(bare)
   rows[#rows + 1] = { case = "start: its request to the store alone", ours = rate, peer = last.peer,
     unit = "requests/s", peer_name = last.peer_name, ratio = rate / last.peer,
-    limit = "the bound of the starts: one core, no database, no HTTP, nothing else under load" }
+    limit = "one core of requests, without a database, an answer of ours, or any other load" }
   for _, row in ipairs(rows) do
     print(("%-48s %10.1f %-10s %10.1f  %6.2fx  %s"):format(row.case, row.ours, row.unit, row.peer,
       row.ratio, row.goal and ("goal %s %s %s"):format(row.unit == "ms" and "<=" or ">=", row.goal,

@@ -1,4 +1,4 @@
--- What starting uploads costs at the least here: the signed requests to the store alone, over the same engine, as many
+-- What starting uploads leaves to the store: the signed requests to the store alone, over the same engine, as many
 -- at once as the load has connections, with nothing asked before and nothing kept after. Prints requests per second.
 --
 --   luajit spec/bench/broker/starts.lua ENDPOINT SECONDS AT_ONCE
