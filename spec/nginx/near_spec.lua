@@ -9,6 +9,7 @@ local support = require "spec.support"
 
 local quote = support.quote
 local SECONDS = 2
+local RECHECK = 1 -- seconds after which each thread has looked at the policy's file
 
 describe("URLs for parts from the event loop", function()
   local server, folder, policy
@@ -61,6 +62,12 @@ describe("URLs for parts from the event loop", function()
       return response.status == status
     end, seconds)
     assert.equal(status, response.status, response.body)
+  end
+
+  -- A new policy, which no thread is behind with.
+  local function change(text)
+    support.write_file(policy, text)
+    socket.sleep(RECHECK + 0.1)
   end
 
   it("are those that a thread gives", function()
@@ -239,8 +246,8 @@ describe("URLs for parts from the event loop", function()
 
   it("are left to the threads where a rule has a say in them", function()
     local id = initiate()
-    support.write_file(policy, [[local rules = require "longshore.policy.rules"
-return { rules.expiry { url = 33 } }]])
+    change [[local rules = require "longshore.policy.rules"
+return { rules.expiry { url = 33 } }]]
     support.wait_until(function()
       local expires = dates.parse_time(urls(id).json.parts[1].expires_at)
       return math.abs(expires - socket.gettime() - 33) < 3
@@ -250,7 +257,7 @@ return { rules.expiry { url = 33 } }]])
       assert.near(33, dates.parse_time(urls(id).json.parts[1].expires_at) - socket.gettime(), 3)
     end
     assert.equal(before, near())
-    support.write_file(policy, "return {}\n")
+    change "return {}\n"
     assert.truthy(warm(id))
   end)
 
@@ -270,7 +277,7 @@ return { rules.expiry { url = 33 } }]])
     local id = initiate()
     assert.truthy(warm(id))
     for _, hook in ipairs { "before_sign", "authorize", "authenticate" } do
-      support.write_file(policy, ([[return { %s = function(context)
+      change(([[return { %s = function(context)
         if context.operation ~= "initiate" and not (context.path or ""):find("initiate") then
           return false, "closed today" end
       end }]]):format(hook))
@@ -278,7 +285,7 @@ return { rules.expiry { url = 33 } }]])
       local before = near()
       for _ = 1, 3 do assert.equal(403, urls(id).status) end
       assert.equal(before, near())
-      support.write_file(policy, "return {}\n")
+      change "return {}\n"
       until_status(200, function() return urls(id) end, SECONDS + 2)
       assert.truthy(warm(id))
     end
