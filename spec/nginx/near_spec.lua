@@ -18,7 +18,7 @@ describe("URLs for parts from the event loop", function()
     folder = support.tmpdir()
     policy = support.write_file(folder .. "/policy.lua", "return {}\n")
     server = serve.start { config = ([[return {
-      broker = { threads = 2, cache_seconds = %d }, policy = { file = %q, upload_seconds = 600 },
+      broker = { threads = 2, cache_seconds = %d, janitor_seconds = 0 }, policy = { file = %q, upload_seconds = 600 },
       log = { access = %q, audit = %q, format = "json", buffered = false },
     }]]):format(SECONDS, policy, folder .. "/access.log", folder .. "/audit.log") }
   end)
@@ -46,23 +46,25 @@ describe("URLs for parts from the event loop", function()
     return tonumber(text:match("\nlongshore_near_total (%d+)") or 0)
   end
 
-  -- Asks until the event loop answers, and says so.
+  -- Asks until the event loop answers; that answer.
   local function warm(id, token)
     return support.wait_until(function()
       local before = near()
-      assert.equal(200, urls(id, token).status)
-      return near() > before
-    end, 10)
+      local response = urls(id, token)
+      assert.equal(200, response.status, response.body)
+      return near() > before and response
+    end, 30)
   end
 
-  local function until_status(status, ask, seconds)
-    local response
-    support.wait_until(function()
-      response = ask()
-      return response.status == status
-    end, seconds)
-    assert.equal(status, response.status, response.body)
+  -- What another process on this database does, without a word to this nginx.
+  local function elsewhere(change)
+    local store = assert(stores.open { type = "sqlite", path = server.data .. "/longshore.db" })
+    local ok, err = change(store)
+    store:close()
+    assert.is_true(ok, tostring(err))
   end
+
+  local until_status = http.until_status
 
   -- A new policy, which no thread is behind with.
   local function change(text)
@@ -74,10 +76,8 @@ describe("URLs for parts from the event loop", function()
     local id = initiate()
     local first = urls(id)
     assert.equal(200, first.status, first.body)
-    local before = near()
-    local second = urls(id)
-    assert.equal(before + 1, near())
-    assert.equal(200, second.status)
+    assert.equal(0, near())
+    local second = assert(warm(id))
     assert.equal(3, #second.json.parts)
     for i, part in ipairs(second.json.parts) do
       local other = first.json.parts[i]
@@ -141,25 +141,24 @@ describe("URLs for parts from the event loop", function()
     local upload = initiate(token)
     assert.truthy(warm(upload, token))
     mounted.longshore(("token revoke --data %s %s"):format(quote(server.data), id))
-    until_status(401, function() return urls(upload, token) end, SECONDS + 1)
+    until_status(401, function() return urls(upload, token) end, SECONDS)
   end)
+
+  -- (What ends only when it is known by the event loop ends in time on a slow machine as well.)
+  local LEFT = SECONDS + 2
 
   it("end with a token's time", function()
-    local token = mounted.longshore(("token create --data %s --user ann --expires 4s"):format(quote(server.data)))
-      :match("ls_[%w_]+")
+    local out = mounted.longshore(("token create --data %s --user ann --expires 1h --json"):format(quote(server.data)))
+    local token, token_id = out:match("ls_[%w_]+"), out:match("tok_%w+")
     local id = initiate(token)
     assert.truthy(warm(id, token))
-    until_status(401, function() return urls(id, token) end, 5)
+    elsewhere(function(store)
+      return store.db:exec("UPDATE tokens SET expires_at = ?i WHERE id = ?",
+        math.floor((socket.gettime() + LEFT) * 1000), token_id) == 1
+    end)
+    until_status(401, function() return urls(id, token) end, LEFT)
     assert.equal(200, urls(id).status)
   end)
-
-  -- What another process on this database does, without a word to this nginx.
-  local function elsewhere(change)
-    local store = assert(stores.open { type = "sqlite", path = server.data .. "/longshore.db" })
-    local ok, err = change(store)
-    store:close()
-    assert.is_true(ok, tostring(err))
-  end
 
   it("end soon after an upload was aborted elsewhere, however often they are asked for", function()
     local id = initiate()
@@ -170,17 +169,20 @@ describe("URLs for parts from the event loop", function()
         cleanup = { id = "cln_" .. id:sub(5), kind = "undo", upload_id = id, provider = row.provider, key = row.key,
           due = socket.gettime() + 600, attempts = 0, created_at = socket.gettime() } })
     end)
-    local started = socket.gettime()
-    until_status(404, function() return urls(id) end, SECONDS + 1)
-    assert.is_true(socket.gettime() - started < SECONDS + 0.5)
+    until_status(404, function() return urls(id) end, SECONDS)
   end)
 
   it("are for as long as an upload has that was extended elsewhere", function()
     local id = initiate()
     local first = urls(id).json.parts[1].expires_at
     assert.truthy(warm(id))
-    elsewhere(function(store) return store:extend_upload(id, socket.gettime() + 20, socket.gettime()) end)
-    assert.truthy(support.wait_until(function() return urls(id).json.parts[1].expires_at < first end, SECONDS + 1))
+    elsewhere(function(store) return store:extend_upload(id, socket.gettime() + 300, socket.gettime()) end)
+    local changed = socket.gettime()
+    assert.truthy(support.wait_until(function()
+      local asked = socket.gettime()
+      if urls(id).json.parts[1].expires_at < first then return true end
+      assert.is_true(asked - changed < SECONDS + 0.2)
+    end, 30))
   end)
 
   it("are counted and logged like those from a thread", function()
@@ -190,17 +192,22 @@ describe("URLs for parts from the event loop", function()
       local text = http.request { method = "GET", url = server.url .. "/metrics" }.body
       return tonumber(text:match('\nlongshore_requests_total{operation="newton%.part_urls",status="200"} (%d+)'))
     end
-    local before, counted = near(), requests()
-    for _ = 1, 5 do assert.equal(200, urls(id).status) end
-    assert.equal(before + 5, near())
-    assert.equal(counted + 5, requests())
-    local last = urls(id).headers["x-request-id"]
+    -- (Now and then a thread answers, which reads the rows anew.)
+    local before, counted, asked = near(), requests(), 0
+    assert.truthy(support.wait_until(function()
+      asked = asked + 1
+      assert.equal(200, urls(id).status)
+      return near() >= before + 5
+    end, 30))
+    assert.is_true(near() <= before + asked)
+    assert.equal(counted + asked, requests())
+    local last = assert(warm(id)).headers["x-request-id"]
     for _, name in ipairs { "access", "audit" } do
       local line
       support.wait_until(function()
-        line = support.read_file(folder .. "/" .. name .. ".log"):match("[^\n]*" .. last .. "[^\n]*")
+        line = support.read_file(folder .. "/" .. name .. ".log"):match("[^\n]*" .. last .. "[^\n]*\n")
         return line
-      end, 5)
+      end, 30)
       assert.truthy(line, name)
       for _, word in ipairs { "newton.part_urls", "admin", "200" } do
         assert.truthy(line:find(word, 1, true), line)
@@ -218,44 +225,25 @@ describe("URLs for parts from the event loop", function()
   end)
 
   it("end with an upload's time", function()
-    local short = serve.start { config = [[return {
-      broker = { threads = 2, cache_seconds = 60 }, policy = { upload_seconds = 2 }, diskstore = { enabled = false },
-      buckets = { default = { profile = "generic", bucket = "bucket", region = "us-east-1",
-        endpoint = "http://127.0.0.1:1", path_style = true, access_key = "AK", secret_key = "secret" } },
-    }]] }
-    -- (No store is needed to say that the time of an upload is over, but one to begin it.)
-    local store = stores.open { type = "sqlite", path = short.data .. "/longshore.db" }
-    local now = socket.gettime()
-    local row = { id = "upl_" .. ("a"):rep(26), file_id = "fil_" .. ("a"):rep(26), tenant = "default",
-      organization = "default", user = "admin", service = "newton", provider = "default", key = "k", filename = "f",
-      content_type = "a/b", size = 10, part_size = 10, part_count = 1, integrity = "none", signs_length = true,
-      requires_tokens = true, if_exists = "refuse", state = "starting", deadline = now + 2, lease = 0,
-      created_at = now, updated_at = now }
-    assert(store:create_upload(row, nil))
-    assert(store:start_upload(row.id, "x", now))
-    store:close()
-    local function ask()
-      return http.call("POST", short.url .. "/v0.5/files/uploads/" .. row.id .. "/parts/urls", short.token,
-        { part_numbers = { 1 } })
-    end
-    assert.equal(200, ask().status)
-    assert.equal(200, ask().status)
-    until_status(409, ask, 4)
-    assert.equal(0, short:stop())
+    local id = initiate()
+    assert.truthy(warm(id))
+    elsewhere(function(store) return store:extend_upload(id, socket.gettime() + LEFT, socket.gettime()) end)
+    until_status(409, function() return urls(id) end, LEFT)
   end)
 
   it("are left to the threads where a rule has a say in them", function()
     local id = initiate()
     change [[local rules = require "longshore.policy.rules"
 return { rules.expiry { url = 33 } }]]
-    support.wait_until(function()
-      local expires = dates.parse_time(urls(id).json.parts[1].expires_at)
-      return math.abs(expires - socket.gettime() - 33) < 3
-    end, SECONDS + 2)
-    local before = near()
-    for _ = 1, 3 do
-      assert.near(33, dates.parse_time(urls(id).json.parts[1].expires_at) - socket.gettime(), 3)
+    -- Whether they are for as long as the rule says; the time is in whole seconds.
+    local function ruled()
+      local asked = socket.gettime()
+      local expires = dates.parse_time(urls(id).json.parts[1].expires_at) - 33
+      return expires > asked - 2 and expires < socket.gettime() + 2
     end
+    assert.truthy(support.wait_until(ruled, 30))
+    local before = near()
+    for _ = 1, 3 do assert.is_true(ruled()) end
     assert.equal(before, near())
     change "return {}\n"
     assert.truthy(warm(id))
@@ -281,12 +269,12 @@ return { rules.expiry { url = 33 } }]]
         if context.operation ~= "initiate" and not (context.path or ""):find("initiate") then
           return false, "closed today" end
       end }]]):format(hook))
-      until_status(403, function() return urls(id) end, SECONDS + 2)
+      until_status(403, function() return urls(id) end, SECONDS)
       local before = near()
       for _ = 1, 3 do assert.equal(403, urls(id).status) end
       assert.equal(before, near())
       change "return {}\n"
-      until_status(200, function() return urls(id) end, SECONDS + 2)
+      until_status(200, function() return urls(id) end, SECONDS)
       assert.truthy(warm(id))
     end
   end)

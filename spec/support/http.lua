@@ -2,6 +2,7 @@
 -- official clients' requests can be repeated to the letter, and wrong ones made.
 local socket = require "socket"
 local json = require "longshore.json"
+local support = require "spec.support"
 
 local _M = {}
 
@@ -79,6 +80,35 @@ function _M.call(method, url, token, value, more)
     response.json = assert(json.decode(response.body))
   end
   return response
+end
+
+--- Waits until the server on a port of 127.0.0.1 has read all that was sent to it: no connection
+-- waits to be accepted, and nothing in one to be read.
+function _M.taken(port)
+  local own, other = (":%04X"):format(port), ("^%%s*%%d+: %%x+:%%x+ %%x+:%04X "):format(port)
+  assert(support.wait_until(function()
+    for line in assert(support.read_file("/proc/net/tcp")):gmatch("[^\n]+") do
+      local sends, waits = line:match("%x+ %x%x (%x+):(%x+)")
+      if line:match("^%s*%d+: %x+(:%x+)") == own and tonumber(waits, 16) > 0 then return false end
+      if line:find(other) and tonumber(sends, 16) > 0 then return false end
+    end
+    return true
+  end, 30), "the server does not take its requests")
+end
+
+--- Asks until the answer has a status; nobody who asks `seconds` from now or later may be answered
+-- otherwise, however slow the machine is.
+function _M.until_status(status, ask, seconds)
+  local began, answer = socket.gettime(), nil
+  local got = support.wait_until(function()
+    local asked = socket.gettime()
+    answer = ask()
+    if answer.status == status then return true end
+    if asked - began > seconds + 0.2 then error(("%d after %.1f s: %s"):format(answer.status, asked - began,
+      answer.body)) end
+  end, seconds + 30)
+  assert(got, answer.body)
+  return answer
 end
 
 return _M

@@ -42,15 +42,19 @@ function _M.tmpdir()
   return path
 end
 
---- A TCP port below 32768 that nobody listens on.
+--- A TCP port below 32768 that nobody listens on, and that nobody else gets here until the
+-- cleanup: whoever may use it holds UDP's port of that number, which is of no other use.
 function _M.free_port()
   for _ = 1, 200 do
     local port = 18000 + random_int(14000)
-    local s = socket.bind("127.0.0.1", port)
+    local mark = assert(socket.udp())
+    local s = mark:setsockname("127.0.0.1", port) and socket.bind("127.0.0.1", port)
     if s then
       s:close()
+      _M.defer(function() mark:close() end)
       return port
     end
+    mark:close()
   end
   error("no free port found")
 end

@@ -85,11 +85,11 @@ function methods:key_set(names)
   for i, name in ipairs(names) do
     local text = self:openssl(("pkey -pubin -in %s.pem -noout -text"):format(name))
     local function number(label)
-      local hex = text:match(label .. ":%s*([%da-f:%s]+)"):gsub("[:%s]", "")
-      return core.unhex((hex:gsub("^00", "")))
+      return core.unhex((text:match(label .. ":%s*([%da-f:%s]+)"):gsub("[:%s]", "")))
     end
     if name == "rsa" then
-      keys[i] = { kty = "RSA", n = core.base64url(number "Modulus"), e = "AQAB" }
+      -- (In print a number whose first bit is set has a zero before it; a point may begin with one of its own.)
+      keys[i] = { kty = "RSA", n = core.base64url((number "Modulus":gsub("^%z", ""))), e = "AQAB" }
     elseif name == "ec" then
       local point = number "pub"
       keys[i] = { kty = "EC", crv = "P-256", x = core.base64url(point:sub(2, 33)), y = core.base64url(point:sub(34)) }

@@ -48,6 +48,7 @@ that are given, N being an offset in the body:
     drop             true  the target's answer is thrown away: both
                            connections end
     delay_answer     s     waits before the answer
+    hold_answer      true  the answer waits until there are other rules
     rate_answer      B/s
     flip_answer      N     inverts a bit of byte N of the answer's body
     cut_answer       N     ends both connections after N bytes of it
@@ -228,6 +229,13 @@ def damaged(parts, damage, watch):
             data = data[n:]
 
 
+def wait(rule):
+    """What is between the request and its answer."""
+    time.sleep(rule.get("delay_answer", 0))
+    while rule.get("hold_answer") and any(one is rule for one in state["rules"]):
+        time.sleep(0.005)
+
+
 def pick(method, target):
     with lock:
         for i, rule in enumerate(state["rules"]):
@@ -377,7 +385,7 @@ class Connection:
 
     def answer(self, rule, entry, method, close):
         """The rule's own answer."""
-        time.sleep(rule.get("delay_answer", 0))
+        wait(rule)
         if "raw" in rule:
             self.client.sendall(rule["raw"].encode("latin-1"))
             return False
@@ -389,7 +397,7 @@ class Connection:
         if rule.get("drop"):
             raise Broken
         if "status" not in rule:
-            time.sleep(rule.get("delay_answer", 0))
+            wait(rule)
         head, body = render(status, extra, body, method, rule.get("chunked"), close)
         entry["status"] = int(status[:3])
         self.client.sendall(head)
@@ -420,7 +428,7 @@ class Connection:
             if rule.get("drop"):
                 raise Broken
             return True
-        time.sleep(rule.get("delay_answer", 0))
+        wait(rule)
         entry["status"] = code
         self.client.sendall(head)
         for _, raw in damaged(parts, Damage(rule, "_answer"), self.client):
