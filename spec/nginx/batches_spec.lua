@@ -210,7 +210,9 @@ describe("starts of uploads that come together", function()
       for i, connection in ipairs(connections) do
         local answer = http.read(connection, "POST")
         -- (One may be cut off behind its head.)
-        if answer and answer.status == 200 and answer.body then answered[#answered + 1] = json.decode(answer.body).upload_id end
+        if answer and answer.status == 200 and answer.body then
+          answered[#answered + 1] = json.decode(answer.body).upload_id
+        end
         connections[i] = connection:close() and nil
       end
       with_store(function(store)

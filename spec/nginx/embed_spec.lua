@@ -118,7 +118,7 @@ describe("inside handlers of one's own", function()
     assert.truthy(support.wait_until(function()
       return (support.read_file(folder .. "/crc.log") or ""):find("/export/a.bin "
         .. core.crc32c_base64(core.crc32c(data)), 1, true)
-    end, 5))
+    end, 30))
   end)
 
   it("starts an upload in a handler", function()

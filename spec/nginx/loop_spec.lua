@@ -71,20 +71,21 @@ describe("the event loop of the broker's nginx", function()
 
   local initiate = '{"filename":"NAME","file_type":"a/b","num_bytes":5}'
 
-  -- Rounds of both, until the broker's is no later, six at most: what else the machine does comes and goes, a loop
-  -- that waits does not.
+  -- Rounds of both, until the broker's best is no later than the other's worst, twelve at most: what else the machine
+  -- does comes and goes, and both feel it; a loop that waits does so in each round, for half a second.
   local function compare(path, body)
-    local seen
-    for _ = 1, 6 do
+    local worst, seen = 0, {}
+    for i = 1, 12 do
       local base = load_of(plain.url .. "/trivial")
       local own = load_of(broker.url .. path, body)
-      seen = ("broker p99.9 %.1f ms, max %.1f; trivial %.1f, max %.1f"):format(own.p999, own.max, base.p999, base.max)
-      assert.truthy(own.count > 50, seen)
-      if own.p999 <= math.max(2 * base.p999, 8) and own.max < math.max(100, 2 * base.max) then
+      seen[i] = ("broker %d times, p99.9 %.1f ms, max %.1f; trivial %.1f, max %.1f"):format(own.count, own.p999,
+        own.max, base.p999, base.max)
+      worst = math.max(worst, base.p999)
+      if own.count > 50 and own.max < 400 and own.p999 <= math.max(2 * worst, 8) then
         return tonumber(own.out:match("Requests/sec:%s*(%S+)"))
       end
     end
-    error(seen)
+    error(table.concat(seen, "\n"))
   end
 
   it("is caught when it does wait", function()
@@ -124,7 +125,7 @@ describe("the event loop of the broker's nginx", function()
   it("goes on under requests that stall nowhere", function()
     assert.truthy(support.wait_until(function()
       return http.call("GET", broker.url .. "/v0.5/files/info", key).status == 200
-    end, 20))
-    assert.truthy(compare("/v0.5/files/info") > 100)
+    end, 60))
+    assert.truthy(compare("/v0.5/files/info") > 20) -- (four threads that stall each time do eight)
   end)
 end)

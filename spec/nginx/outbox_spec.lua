@@ -7,14 +7,14 @@ local socket = require "socket"
 local support = require "spec.support"
 
 describe("the outbox in nginx", function()
-  local server, receiver, hanging
+  local server, receiver, hanging, hung
 
   -- Answers one delivery; its event.
-  local function take(seconds)
-    receiver:settimeout(seconds)
+  local function take()
+    receiver:settimeout(30)
     local connection, why = receiver:accept()
     if not connection then return nil, why end
-    connection:settimeout(5)
+    connection:settimeout(30)
     local length
     repeat
       local line = assert(connection:receive("*l"))
@@ -40,7 +40,7 @@ describe("the outbox in nginx", function()
     receiver, hanging = assert(socket.bind("127.0.0.1", 0)), assert(socket.bind("127.0.0.1", 0))
     local function hook(name, listener)
       local _, port = listener:getsockname()
-      return ("{ name = %q, url = 'http://127.0.0.1:%d/', secret = 'a secret of the spec', timeout = 4, "
+      return ("{ name = %q, url = 'http://127.0.0.1:%d/', secret = 'a secret of the spec', timeout = 60, "
         .. "hooks = { 'after_abort' } }"):format(name, port)
     end
     -- The janitor never comes: the timer alone tells.
@@ -53,32 +53,41 @@ describe("the outbox in nginx", function()
     support.cleanup()
   end)
 
-  it("tells a webhook within some two seconds, while another one hangs, again and again", function()
+  it("tells a webhook while another one hangs, again and again", function()
     for i = 1, 4 do
       local id = abort("f" .. i)
-      local started = socket.gettime()
-      local event = assert(take(10))
+      local event = assert(take())
       assert.equal("after_abort", event.hook)
       assert.equal(id, event.upload.id)
-      assert.truthy(socket.gettime() - started < 2.5, socket.gettime() - started)
+      if not hung then
+        hanging:settimeout(30)
+        hung = assert(hanging:accept())
+      end
     end
+    -- That one waits for its first answer still.
+    repeat
+      hung:settimeout(0)
+      local line, why = hung:receive "*l"
+      assert.is_true(line ~= nil or why == "timeout", why)
+    until not line
   end)
 
   it("tells as many as have come, at once", function()
-    local wanted = {}
-    for i = 1, 12 do wanted[abort("many" .. i)] = true end
+    local wanted, MANY = {}, 20
+    for i = 1, MANY do wanted[abort("many" .. i)] = true end
     local started = socket.gettime()
-    for _ = 1, 12 do wanted[assert(take(10)).upload.id] = nil end
+    for _ = 1, MANY do wanted[assert(take()).upload.id] = nil end
     assert.is_nil(next(wanted))
-    assert.truthy(socket.gettime() - started < 4, socket.gettime() - started)
+    assert.truthy(socket.gettime() - started < MANY - 5, socket.gettime() - started) -- not one a second
   end)
 
   it("counts what was told, and what could not be", function()
+    hung:close()
     assert.truthy(support.wait_until(function()
       local text = http.request { url = server.url .. "/metrics" }.body
       return text:find('longshore_deliveries_total{outcome="told"} %d') and
         text:find('longshore_deliveries_total{outcome="failed"} %d')
-    end, 10, 0.2))
+    end, 60, 0.2))
   end)
 end)
 

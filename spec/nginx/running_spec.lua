@@ -1,6 +1,5 @@
 -- A mounted broker over days: what it counts and logs, its limits, its folder and
 -- configuration, reloads and stops.
-local core = require "longshore.core"
 local http = require "spec.support.http"
 local json = require "longshore.json"
 local mounted = require "spec.support.mounted"
@@ -27,11 +26,11 @@ describe("the broker in an nginx that runs", function()
   it("says that its folder is missing, and is ready when it is there", function()
     local server = nginx.start(w:blocks("", w:changed("missing", '"data"', '"later/data"')))
     local function ready() return http.request { url = server.url .. "/readyz" } end
-    assert.truthy(support.wait_until(function() return ready().body:find("make that folder", 1, true) end, 10))
+    assert.truthy(support.wait_until(function() return ready().body:find("make that folder", 1, true) end, 30))
     assert.equal(503, ready().status)
     assert.truthy(server:log():find("%[error%][^\n]*readiness: [^\n]*later/data"))
     assert(os.execute("mkdir -p " .. quote(w.folder .. "/later/data")))
-    assert.truthy(support.wait_until(function() return ready().status == 200 end, 15))
+    assert.truthy(support.wait_until(function() return ready().status == 200 end, 30))
     assert.truthy(server:log():find("readiness: the database answers again", 1, true))
   end)
 
@@ -58,29 +57,30 @@ describe("the broker in an nginx that runs", function()
     w.between:rules {}
     -- A reload with a mistake changes nothing.
     server.process:kill("sighup")
-    assert.truthy(support.wait_until(function() return server:log():find("brokr: is not a known key", 1, true) end, 10))
+    assert.truthy(support.wait_until(function() return server:log():find("brokr: is not a known key", 1, true) end, 30))
     assert.equal(200, http.call("GET", server.url .. "/v0.5/files/info", key).status)
     support.write_file(path, (text:gsub("return {", "return { policy = { max_size = 3 },", 1)))
     server:reload()
     assert.truthy(support.wait_until(function()
       return http.call("POST", server.url .. "/v0.5/files/uploads/initiate", key, body).status == 413
-    end, 10))
+    end, 20, 1)) -- (so seldom that the limit is not met)
   end)
 
   it("limits how often a token asks, not how often others do", function()
     local server = nginx.start(w:blocks())
     local eager, other = w:token(), w:token()
     local statuses = {}
-    for _ = 1, 50 do
+    for _ = 1, 500 do
       local answer = http.call("GET", server.url .. "/v0.5/files/info", eager)
       statuses[answer.status] = (statuses[answer.status] or 0) + 1
       if answer.status == 429 then
         assert.truthy(tonumber(answer.headers["retry-after"]) >= 1)
         assert.equal("rate_limited", answer.json.errors[1].code)
+        break
       end
     end
     -- (The window may turn meanwhile.)
-    assert.truthy(statuses[429] >= 1 and statuses[200] >= 40, json.encode { statuses[200], statuses[429] })
+    assert.truthy(statuses[429] == 1 and statuses[200] >= 40, json.encode { statuses[200], statuses[429] })
     assert.equal(200, http.call("GET", server.url .. "/v0.5/files/info", other).status)
   end)
 
@@ -94,7 +94,7 @@ describe("the broker in an nginx that runs", function()
     assert.equal("ok\n", http.request { url = server.url .. "/healthz" }.body)
     assert.truthy(support.wait_until(function()
       return http.request { url = server.url .. "/readyz" }.status == 200
-    end, 10))
+    end, 30))
     local text = http.request { url = server.url .. "/metrics" }.body
     for _, line in ipairs {
       'longshore_requests_total{operation="newton.initiate",status="200"} 1\n',
@@ -112,7 +112,7 @@ describe("the broker in an nginx that runs", function()
     assert.truthy(support.wait_until(function()
       return (support.read_file(w.access) or ""):find('"operation":"newton.info","status":200', 1, true)
         and (support.read_file(w.audit) or ""):find("\n.*\n")
-    end, 5))
+    end, 30))
     local lines = {}
     for line in support.read_file(w.audit):gmatch("[^\n]+") do
       lines[#lines + 1] = assert(json.decode(line))
@@ -171,13 +171,11 @@ describe("the broker in an nginx that runs", function()
       client:settimeout(20)
       client:send(("POST /v0.5/files/uploads/initiate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"
         .. "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"):format(key, #body, body))
-      socket.sleep(0.3)
+      http.taken(server.port)
       server[how](server)
-      local started = core.monotonic()
       local answer = http.read(client, "POST")
       client:close()
       assert.equal(200, answer and answer.status, how .. "\n" .. server:log())
-      assert.truthy(core.monotonic() - started < 5)
       w.between:rules {}
       if how == "reload" then
         assert.equal(200, http.call("GET", server.url .. "/v0.5/files/info", key).status)
