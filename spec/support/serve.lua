@@ -71,10 +71,11 @@ function methods:stop(signal)
   return self.process:wait(40)
 end
 
---- The pids of its nginx processes, of `name` (broker, diskstore) or of both.
+--- The pids of its nginx processes, of `name` (broker, diskstore) or of both: masters first, which would
+-- replace a worker that is killed before them.
 function methods:nginx_pids(name)
   -- Without a shell: who kills them wants it to happen now.
-  local folders, pids = {}, {}
+  local folders, pids, masters = {}, {}, {}
   for _, folder in ipairs(name and { name } or { "broker", "diskstore" }) do
     folders[self.data .. "/run/" .. folder] = true
   end
@@ -82,6 +83,14 @@ function methods:nginx_pids(name)
     local pid = tonumber(entry)
     if pid and folders[uv.fs_readlink("/proc/" .. entry .. "/cwd")] then pids[#pids + 1] = pid end
   end
+  for _, pid in ipairs(pids) do
+    local title = support.read_file(("/proc/%d/cmdline"):format(pid)) or ""
+    masters[pid] = title:find("master process", 1, true) and 0 or 1
+  end
+  table.sort(pids, function(a, b)
+    if masters[a] ~= masters[b] then return masters[a] < masters[b] end
+    return a < b
+  end)
   return pids
 end
 
