@@ -100,6 +100,13 @@ function methods:target(target)
   ask(self, { op = "target", target = target })
 end
 
+--- Waits until every client has ended its connections and nothing of what they
+-- sent is on its way any more: what the target has now is all that it gets.
+function methods:settle()
+  assert(support.wait_until(function() return ask(self, { op = "open" }).open == 0 end, 30),
+    "clients are still connected")
+end
+
 function methods:stop()
   self.process:kill("sigkill")
   self.process:wait(5)

@@ -23,6 +23,8 @@ JSON object per line, one line back):
                                   (0: none), rule (index or null)
     {"op":"clear"}                forgets the log
     {"op":"target","target":"host:port"}   from the next connection on
+    {"op":"open"}                 -> {"open":n}: clients' connections that have
+                                  not ended, with what came of them, here
 
 A rule is an object. Which requests it takes:
     method   "PUT"         only this method
@@ -32,6 +34,8 @@ A rule is an object. Which requests it takes:
 The first rule that takes a request is the only one applied. What it does, all
 that are given, N being an offset in the body:
     delay            s     waits before anything is read of the request's body
+    hold             true  so too, until there are other rules (or the client
+                           is gone: then the target never hears of it)
     rate             B/s   reads the request's body no faster
     flip             N     inverts a bit of byte N of the request's body
     cut              N     ends both connections after N bytes of the body
@@ -40,8 +44,9 @@ that are given, N being an offset in the body:
     headers          {}      more headers
     body             "text"  a body
     chunked          true    the body in chunks
-    early            true    without reading the request's body; then closes
-                             (the client sees a reset if it goes on sending)
+    early            true    without reading the request's body; closes when
+                             the client's side has the answer (which sees a
+                             reset if it goes on sending)
     raw              "text" these bytes are the whole answer; then closes
     forward          true  with status or raw: the target gets the request all
                            the same, its answer is thrown away
@@ -59,18 +64,20 @@ that are given, N being an offset in the body:
 For use from specs see relay.lua beside this file.
 """
 import argparse
+import fcntl
 import hashlib
 import json
 import socket
 import ssl
 import struct
 import sys
+import termios
 import threading
 import time
 
 CHUNK = 65536
 lock = threading.Lock()
-state = {"rules": [], "seen": [], "log": [], "target": None, "connections": 0}
+state = {"rules": [], "seen": [], "log": [], "target": None, "connections": 0, "open": 0}
 
 
 class Broken(Exception):
@@ -203,13 +210,32 @@ class Damage:
         return data
 
 
+def there(watch):
+    """Whether the client's connection has not ended; reads nothing."""
+    established = 1
+    return socket.socket.getsockopt(watch, socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == established
+
+
 def stall(watch):
     """Reads nothing (that would let the client go on sending) until the
     client's connection ends."""
-    established = 1
-    while socket.socket.getsockopt(watch, socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == established:
+    while there(watch):
         time.sleep(0.02)
     raise Broken
+
+
+def hold(rules, watch):
+    while state["rules"] is rules:
+        if not there(watch):
+            raise Broken
+        time.sleep(0.005)
+
+
+def arrived(sock):
+    """Waits until the other side's system has everything that was sent: a
+    reset that follows cannot overtake it any more."""
+    while there(sock) and struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]:
+        time.sleep(0.001)
 
 
 def damaged(parts, damage, watch):
@@ -237,6 +263,7 @@ def wait(rule):
 
 
 def pick(method, target):
+    """The rule for a request: its index, itself, and the list that it is of."""
     with lock:
         for i, rule in enumerate(state["rules"]):
             if rule.get("method", method) != method:
@@ -247,8 +274,8 @@ def pick(method, target):
             n = state["seen"][i] - rule.get("skip", 0)
             if n < 1 or n > rule.get("times", n):
                 continue
-            return i, rule
-    return None, {}
+            return i, rule, state["rules"]
+        return None, {}, state["rules"]
 
 
 def numbers(first, last):
@@ -345,7 +372,7 @@ class Connection:
             return False
         method, target, _ = head.decode("latin-1").split("\r\n")[0].split(" ", 2)
         headers = headers_of(head)
-        index, rule = pick(method, target)
+        index, rule, rules = pick(method, target)
         self.reset = bool(rule.get("reset"))
         entry = {"connection": self.number, "method": method, "target": target, "head": head.decode("latin-1"),
                  "length": 0, "md5": None, "status": 0, "rule": index}
@@ -354,12 +381,15 @@ class Connection:
             state["log"].append(entry)
         if rule.get("delay"):
             time.sleep(rule["delay"])
+        if rule.get("hold"):
+            hold(rules, self.client)
         if headers.get("expect", "").lower() == "100-continue" and not rule.get("early"):
             self.client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         answers_itself = "status" in rule or "raw" in rule
         forward = state["target"] and (not answers_itself or rule.get("forward"))
         if rule.get("early"):
             self.answer(rule, entry, method, True)
+            arrived(self.client)
             return False
         digest = hashlib.md5()
         if forward:
@@ -450,6 +480,8 @@ def control(sock):
                 reply["connections"] = state["connections"]
             elif command["op"] == "clear":
                 state["log"] = []
+            elif command["op"] == "open":
+                reply["open"] = state["open"]
             elif command["op"] == "target":
                 state["target"] = command["target"]
             else:
@@ -471,6 +503,8 @@ def listen(port):
 def serve(sock, handle):
     while True:
         client, _ = sock.accept()
+        with lock:
+            state["open"] += 1
         threading.Thread(target=handle, args=(client,), daemon=True).start()
 
 
@@ -503,10 +537,18 @@ def main():
                 return
         Connection(sock, number).run()
 
+    def counted(sock):
+        try:
+            handle(sock)
+        finally:
+            with lock:
+                state["open"] -= 1
+
     main_sock = listen(args.port)
     control_sock = listen(args.control)
-    threading.Thread(target=serve, args=(main_sock, handle), daemon=True).start()
-    serve(control_sock, control)
+    threading.Thread(target=serve, args=(main_sock, counted), daemon=True).start()
+    while True:
+        threading.Thread(target=control, args=(control_sock.accept()[0],), daemon=True).start()
 
 
 if __name__ == "__main__":

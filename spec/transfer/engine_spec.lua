@@ -242,36 +242,25 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
   describe("an early answer", function()
     it("that refuses is reported as that answer, though the connection is reset", function()
       r:rules { { early = true, status = 403, body = "<Code>AccessDenied</Code>", headers = { ["X-Id"] = "7" } } }
-      local jobs, heard = {}, 0
+      local jobs = {}
       for i = 1, 30 do jobs[i] = put("/p" .. i, 0, SIZE) end
       for _, event in ipairs(run(engine, jobs)) do
-        if event.type == "done" then
-          heard = heard + 1
-          assert.equal(403, event.status)
-          assert.equal("<Code>AccessDenied</Code>", event.body)
-          assert.equal("7", event.headers["x-id"])
-        else
-          assert.equal("network", event.error.code)
-        end
+        assert.equal("done", event.type, tostring(event.error))
+        assert.equal(403, event.status)
+        assert.equal("<Code>AccessDenied</Code>", event.body)
+        assert.equal("7", event.headers["x-id"])
       end
-      -- On a busy machine a server's reset can overtake its answer on the way:
-      -- then there is nothing to be heard.
-      assert.is_true(heard >= 27, heard .. " of 30")
     end)
 
     it("is heard whether chunked or without length", function()
       r:rules { { early = true, status = 503, body = "slow down", chunked = true, times = 5 },
         { early = true, raw = "HTTP/1.1 503 Slow\r\nRetry-After: 2\r\n\r\nslow down" } }
-      local heard = 0
       for _ = 1, 10 do
         local event = run_one(engine, put("/p", 0, SIZE))
-        if event.type == "done" then
-          heard = heard + 1
-          assert.equal(503, event.status)
-          assert.equal("slow down", event.body)
-        end
+        assert.equal("done", event.type, tostring(event.error))
+        assert.equal(503, event.status)
+        assert.equal("slow down", event.body)
       end
-      assert.is_true(heard >= 8, heard .. " of 10")
     end)
 
     it("that claims success is a failure", function()
@@ -388,11 +377,12 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
       local victim = dir .. "/victim"
       support.write_file(victim, data)
       local stat = core.file_stat(victim)
-      engine:limit { rate_limit = 4 * 1024 * 1024 }
+      -- Slow until the file has changed, so that this comes in time.
+      engine:limit { rate_limit = 200000 }
       local body = { path = victim, offset = 0, length = SIZE }
       if given then body.size, body.mtime_ns = stat.size, stat.mtime_ns end
       local id = assert(engine:add { method = "PUT", url = r.endpoint .. "/x", body = body })
-      local till = core.monotonic() + 10
+      local till = core.monotonic() + 30
       repeat
         for _, event in ipairs(engine:step(0.05)) do
           if event.id == id and event.type ~= "progress" then return event end
@@ -400,6 +390,7 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
             core.sleep(0.02)
             change(victim)
             change = nil
+            engine:limit { rate_limit = 0 }
           end
         end
       until core.monotonic() > till
@@ -468,18 +459,18 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
       r:rules { { stall_answer = 10 } }
       event = run_one(engine, { url = r.endpoint .. "/bytes/5000", stall_seconds = 0.4, stall_bytes = 10 })
       assert.equal("timeout", event.error.code)
-      r:rules { { delay_answer = 5 } }
+      r:rules { { delay_answer = 60 } }
       local before = core.monotonic()
       event = run_one(engine, { url = r.endpoint .. "/x", timeout = 0.3 })
       assert.equal("timeout", event.error.code)
       assert.truthy(event.error.message:find("not finished within 0.3 seconds", 1, true))
       -- On a kept connection too the server may have had the request.
-      r:rules { { method = "POST", delay_answer = 5 } }
+      r:rules { { method = "POST", delay_answer = 60 } }
       run(engine, { { url = r.endpoint .. "/1" }, { url = r.endpoint .. "/2" } })
       event = run_one(engine, { method = "POST", url = r.endpoint .. "/x", body = "x", timeout = 0.3 })
       assert.equal("timeout", event.error.code)
       assert.is_true(event.error.connected)
-      assert.is_true(core.monotonic() - before < 3)
+      assert.is_true(core.monotonic() - before < 30)
     end)
 
     it("of connecting are timeouts with the limit in the text", function()
@@ -507,8 +498,8 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
       local event = run_one(engine, put("/x", 0, 300000, { stall_seconds = 0.3, stall_bytes = 1000000 }))
       assert.equal("done", event.type, tostring(event.error))
       engine:limit { rate_limit = 0 }
-      r:rules { { rate = 2000000 } }
-      event = run_one(engine, put("/x", 0, 2400000, { stall_seconds = 0.8, stall_bytes = 1000 }))
+      r:rules { { rate = 800000 } }
+      event = run_one(engine, put("/x", 0, 2400000, { stall_seconds = 2.5, stall_bytes = 1000 }))
       assert.equal("done", event.type, tostring(event.error))
     end)
   end)
@@ -568,20 +559,27 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
     end)
 
     it("are never more than allowed, and the limit can change", function()
-      r:rules { { delay_answer = 0.15 } }
-      local jobs = {}
-      for i = 1, 8 do jobs[i] = { url = r.endpoint .. "/" .. i } end
+      r:rules { { hold = true } }
+      -- So many are under way, and not one more.
+      local function under_way(n)
+        support.wait_until(function()
+          assert.same({}, engine:step(0.02))
+          return #(r:log()) >= n
+        end)
+        assert.same({}, engine:step(0.1))
+        assert.equal(n, #(r:log()))
+        local stats = engine:stats()
+        assert.equal(n, stats.active)
+        assert.equal(8 - n, stats.queued)
+      end
       engine:limit { connections = 2 }
-      local before = core.monotonic()
-      for _, job in ipairs(jobs) do engine:add(job) end
-      engine:step(0.05)
-      local stats = engine:stats()
-      assert.equal(2, stats.active)
-      assert.equal(6, stats.queued)
+      for i = 1, 8 do assert(engine:add { url = r.endpoint .. "/" .. i }) end
+      under_way(2)
       engine:limit { connections = 6 }
+      under_way(6)
+      r:rules {}
       local ended = 0
       while ended < 8 do ended = ended + #engine:step(1) end
-      assert.is_true(core.monotonic() - before < 0.6)
     end)
   end)
 
@@ -595,7 +593,7 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
         assert.equal("done", event.type)
         assert.equal(core.crc32c(data:sub(1, 700000)), event.crc32c)
       end
-      assert.is_true(seconds > 0.9 and seconds < 2, tostring(seconds))
+      assert.is_true(seconds > 0.9 and seconds < 8, tostring(seconds))
     end)
 
     it("holds for downloads", function()
@@ -604,13 +602,13 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
       local event = run_one(engine, { url = r.endpoint .. "/bytes/800000" })
       local seconds = core.monotonic() - before
       assert.equal(800000, event.received)
-      assert.is_true(seconds > 0.6 and seconds < 2, tostring(seconds))
+      assert.is_true(seconds > 0.6 and seconds < 8, tostring(seconds))
     end)
   end)
 
   describe("progress", function()
     it("rises, never above the size, and the totals agree", function()
-      engine:limit { rate_limit = 6000000 }
+      engine:limit { rate_limit = 3000000 }
       local ends, progress = run(engine, { put("/x", 0, SIZE) })
       assert.is_true(#progress >= 2)
       local last = 0
@@ -628,19 +626,21 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
     it("times what happened", function()
       r:rules { { delay_answer = 0.2 } }
       local event = run_one(engine, put("/x", 0, 1000))
-      assert.is_true(event.seconds.connect >= 0 and event.seconds.connect < 0.2)
-      assert.is_true(event.seconds.first_byte >= 0.2)
+      assert.is_true(event.seconds.connect >= 0)
+      assert.is_true(event.seconds.first_byte - event.seconds.connect >= 0.2)
       assert.is_true(event.seconds.total >= event.seconds.first_byte)
     end)
   end)
 
   describe("cancelling", function()
     it("ends jobs under way and in the queue, and tells which were there", function()
-      r:rules { { rate = 1000000 } }
+      r:rules { { rate = 100000 } }
       local ids = {}
       for i = 1, 6 do ids[i] = assert(engine:add(put("/x", 0, SIZE))) end
-      engine:step(0.1)
-      assert.equal(4, engine:stats().active)
+      assert(support.wait_until(function()
+        engine:step(0.1)
+        return engine:stats().active == 4 and #(r:log()) == 4
+      end))
       for i = 1, 6 do assert.is_true(engine:cancel(ids[i])) end
       assert.is_false(engine:cancel(12345))
       local ended = {}
@@ -667,7 +667,7 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
       local before = core.monotonic()
       assert.same({}, engine:step(0.15))
       local waited = core.monotonic() - before
-      assert.is_true(waited >= 0.14 and waited < 0.6, tostring(waited))
+      assert.is_true(waited >= 0.14 and waited < 10, tostring(waited))
       assert.same({}, engine:step(0))
     end)
 
