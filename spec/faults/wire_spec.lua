@@ -131,11 +131,11 @@ for _, kind in ipairs(stores) do
   end)
 end
 
-describe("an upload with URLs of two seconds", function()
+describe("an upload with URLs of six seconds", function()
   it("gets fresh ones when they have expired", function()
-    local world = faults.world { policy = { url_seconds = 2 } }
+    local world = faults.world { policy = { url_seconds = 6 } }
     local path = world:file("source", 17 * MiB + 4321)
-    world.store_relay:rules { { method = "PUT", match = "partNumber=3", times = 1, delay = 4 } }
+    world.store_relay:rules { { method = "PUT", match = "partNumber=3", times = 1, delay = 8 } }
     local run = world:put(path, { "-j", "2" })
     assert.equal(0, run.code, run.text)
     assert.is_true(#run:of "renew" >= 1 or run.result.retries >= 1)
