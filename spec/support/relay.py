@@ -224,8 +224,13 @@ def stall(watch):
     raise Broken
 
 
-def hold(rules, watch):
-    while state["rules"] is rules:
+def in_force(rule):
+    """Whether the rules are still those that this one is of."""
+    return any(one is rule for one in state["rules"])
+
+
+def hold(rule, watch):
+    while in_force(rule):
         if not there(watch):
             raise Broken
         time.sleep(0.005)
@@ -258,12 +263,11 @@ def damaged(parts, damage, watch):
 def wait(rule):
     """What is between the request and its answer."""
     time.sleep(rule.get("delay_answer", 0))
-    while rule.get("hold_answer") and any(one is rule for one in state["rules"]):
+    while rule.get("hold_answer") and in_force(rule):
         time.sleep(0.005)
 
 
 def pick(method, target):
-    """The rule for a request: its index, itself, and the list that it is of."""
     with lock:
         for i, rule in enumerate(state["rules"]):
             if rule.get("method", method) != method:
@@ -274,8 +278,8 @@ def pick(method, target):
             n = state["seen"][i] - rule.get("skip", 0)
             if n < 1 or n > rule.get("times", n):
                 continue
-            return i, rule, state["rules"]
-        return None, {}, state["rules"]
+            return i, rule
+    return None, {}
 
 
 def numbers(first, last):
@@ -372,7 +376,7 @@ class Connection:
             return False
         method, target, _ = head.decode("latin-1").split("\r\n")[0].split(" ", 2)
         headers = headers_of(head)
-        index, rule, rules = pick(method, target)
+        index, rule = pick(method, target)
         self.reset = bool(rule.get("reset"))
         entry = {"connection": self.number, "method": method, "target": target, "head": head.decode("latin-1"),
                  "length": 0, "md5": None, "status": 0, "rule": index}
@@ -382,7 +386,7 @@ class Connection:
         if rule.get("delay"):
             time.sleep(rule["delay"])
         if rule.get("hold"):
-            hold(rules, self.client)
+            hold(rule, self.client)
         if headers.get("expect", "").lower() == "100-continue" and not rule.get("early"):
             self.client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         answers_itself = "status" in rule or "raw" in rule
