@@ -20,7 +20,7 @@ describe("a turn", function()
     local started = core.monotonic()
     assert.is_false(second:enter(0.15))
     local took = core.monotonic() - started
-    assert.truthy(took >= 0.14 and took < 2, took)
+    assert.truthy(took >= 0.14 and took < 10, took)
     first:leave()
   end)
 

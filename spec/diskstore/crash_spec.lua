@@ -301,7 +301,7 @@ describe("a crash of the disk store", function()
     assert.truthy(support.wait_until(function()
       local _, out = support.run(("cd %s && find spool pending data -type f"):format(store.folder))
       return out:gsub("%s", "") == ""
-    end, 5))
+    end, 20))
   end)
 
   it("keeps what was begun in the second of the start, after it", function()

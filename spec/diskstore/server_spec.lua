@@ -2,7 +2,9 @@
 -- many at once, memory, a full disk.
 local core = require "longshore.core"
 local diskstore = require "spec.support.diskstore"
+local lfs = require "lfs"
 local support = require "spec.support"
+local uv = require "luv"
 
 local function code_of(answer)
   return answer.body:match("<Code>(.-)</Code>")
@@ -52,7 +54,7 @@ describe("the disk store's server", function()
     assert.truthy(support.wait_until(function()
       local _, out = support.run("find " .. store.folder .. "/spool -type f")
       return out:gsub("%s", "") == ""
-    end, 5))
+    end, 20))
   end)
 
   it("gives what nginx itself refuses S3's shape", function()
@@ -204,9 +206,8 @@ describe("the disk store under pressure", function()
       refused = refused + 1
     end
     assert.equal(3, refused)
-    local start = core.monotonic()
+    -- Whoever waited for the lock would wait for ever.
     assert.equal(200, store:raw("GET /-/health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").status)
-    assert.is_true(core.monotonic() - start < 0.5)
     -- Those in the queue do not wait for ever.
     for i = 2, 3 do assert.equal("SlowDown", code_of(store:answer(sockets[i]))) end
     lock:close()
@@ -222,23 +223,24 @@ describe("the disk store under pressure", function()
     local store = diskstore.start { fsync = true, threads = 2,
       env = { ("LD_PRELOAD=%s/slow.so"):format(folder), ("SLOW_DISK=%s/slow"):format(folder) } }
     assert.equal(200, store:send({ method = "PUT", path = "/longshore/before", body = "x" }).status)
-    support.write_file(folder .. "/slow", "")
-    local sockets, most = {}, 0
-    local till = core.monotonic() + 3
-    while core.monotonic() < till do
-      if #sockets < 8 then
-        sockets[#sockets + 1] = store:open(store:bytes { method = "PUT", path = "/longshore/k" .. #sockets,
-          body = "x" })
-      end
-      -- Refused by its signature: nobody asks the disk.
-      local began = core.monotonic()
-      assert.equal(403, store:send({ path = "/longshore/before", secret = "wrong" }).status)
-      most = math.max(most, core.monotonic() - began)
+    -- Each thing that is asked of the disk takes until the next turn, which comes only when requests
+    -- that need no disk (they are refused by their signature) were answered meanwhile.
+    local function turn(n)
+      assert(uv.fs_symlink("turn " .. n, folder .. "/next"))
+      assert(uv.fs_rename(folder .. "/next", folder .. "/slow"))
+    end
+    turn(0)
+    local sockets = {}
+    for n = 1, 8 do
+      sockets[n] = store:open(store:bytes { method = "PUT", path = "/longshore/k" .. n, body = "x" })
+    end
+    for n = 1, 60 do
       core.sleep(0.02)
+      for _ = 1, 2 do assert.equal(403, store:send({ path = "/longshore/before", secret = "wrong" }).status) end
+      turn(n)
     end
     os.remove(folder .. "/slow")
     for _, s in ipairs(sockets) do assert.equal(200, store:answer(s).status) end
-    assert.is_true(most < 0.3, most)
   end)
 
   -- An object of parts with `size` bytes, by curl: no part of it in this process.
@@ -302,7 +304,7 @@ describe("the disk store under pressure", function()
     local url, crc = big(store, folder, 64 * 1024 * 1024, 8)
     local reader = support.spawn("/bin/sh", { args = { "-c", ("curl -s --noproxy '*' --limit-rate 20M -o %s/back '%s'")
       :format(folder, url) } })
-    core.sleep(0.3)
+    assert(support.wait_until(function() return (lfs.attributes(folder .. "/back", "size") or 0) > 0 end, 30))
     assert.equal(204, store:send({ method = "DELETE", path = "/longshore/big" }).status)
     assert.equal(0, reader:wait(30))
     assert.equal(crc, core.crc32c_base64((core.crc32c_file(folder .. "/back"))))
@@ -331,8 +333,11 @@ describe("the disk store under pressure", function()
     assert.equal(404, store:send({ path = "/longshore/third" }).status)
     os.remove(folder .. "/fill")
     assert.equal(200, store:send({ method = "PUT", path = "/longshore/third", body = "fits" }).status)
-    local _, out = support.run(("cd %s/objects && find spool pending trash -type f"):format(folder))
-    assert.equal("", (out:gsub("%s", "")))
+    -- (nginx removes a body when it has answered.)
+    assert(support.wait_until(function()
+      local _, out = support.run(("cd %s/objects && find spool pending trash -type f"):format(folder))
+      return out:gsub("%s", "") == ""
+    end, 20))
     store:stop()
   end)
 end)

@@ -97,8 +97,10 @@ describe("a full disk on the store's side", function()
     assert.same({}, world:leftovers())
     -- What did not fit has left nothing in the store's own folders.
     for _, name in ipairs { "spool", "pending" } do
-      local _, text = support.run(("find %s/objects/%s -type f"):format(folder, name))
-      assert.equal("", text)
+      assert(support.wait_until(function()
+        local _, text = support.run(("find %s/objects/%s -type f"):format(folder, name))
+        return text == ""
+      end, 20), name)
     end
     world.server:stop()
   end)

@@ -1,5 +1,6 @@
 /* A disk that takes half a second for each fsync, each read at an offset and each
- * question how much room there is, while the file that SLOW_DISK names is there.
+ * question how much room there is, while the file that SLOW_DISK names is there;
+ * where that is a symbolic link, each takes until the link says something else.
  * Preloaded into nginx. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -21,10 +22,18 @@ __attribute__((constructor)) static void remember(void)
 
 static void stall(void)
 {
-  struct timespec half = { 0, 500000000 };
+  struct timespec half = { 0, 500000000 }, moment = { 0, 2000000 };
+  char then[64], now[64];
+  ssize_t n;
 
-  if(path && access(path, F_OK) == 0)
+  if(!path)
+    return;
+  n = readlink(path, then, sizeof(then));
+  if(n < 0 && access(path, F_OK) == 0)
     nanosleep(&half, NULL);
+  while(n >= 0 && readlink(path, now, sizeof(now)) == n &&
+        !memcmp(now, then, (size_t)n))
+    nanosleep(&moment, NULL);
 }
 
 #define REAL(type, name, ...) \

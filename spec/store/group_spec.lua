@@ -218,7 +218,7 @@ describe("a group of changes on SQLite", function()
       local process = support.spawn(support.lua, { args = { writer }, stdout = folder .. "/out" .. round })
       assert(support.wait_until(function()
         return #(support.read_file(folder .. "/out" .. round) or "") > 100 * round
-      end, 20, 0.001))
+      end, 60, 0.001))
       process:kill("sigkill")
       process:wait(5)
       local answered = tonumber(support.read_file(folder .. "/out" .. round):match("(%d+)\n[^\n]*$"))
