@@ -122,7 +122,7 @@ describe("the geolens service, served", function()
     return assert(support.wait_until(function()
       local found = shape(api("GET", "/jobs/" .. job), 200, "JobStatusResponse")
       return found.status ~= "pending" and found.status ~= "running" and found
-    end, 10))
+    end, 60))
   end
 
   local function new_dataset(body, visibility)

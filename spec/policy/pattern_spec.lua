@@ -6,7 +6,8 @@ describe("the sandbox's patterns", function()
     "[a-b]", "^", "$", "[", "%" }
   local SUFFIXES = { "", "", "", "*", "+", "-", "?" }
 
-  local seed = 7
+  local seed
+  before_each(function() seed = 7 end)
   local function random(n)
     seed = (seed * 16807) % 2147483647
     return seed % n + 1

@@ -38,7 +38,7 @@ function methods:launch()
   local up = support.wait_until(function()
     if not self.process:alive() then return true end
     return support.run(("curl -skf --noproxy '*' -m 5 -o /dev/null %s/-/health"):format(self.endpoint)) == 0
-  end, 15)
+  end, 60)
   if not up or not self.process:alive() then
     error("the disk store does not start:\n" .. self:log())
   end
@@ -60,7 +60,7 @@ end
 
 function methods:stop()
   self.process:kill("sigterm")
-  if not self.process:wait(10) then error("the disk store does not stop") end
+  if not self.process:wait(40) then error("the disk store does not stop") end
 end
 
 function methods:kill()
@@ -70,7 +70,7 @@ function methods:kill()
   support.wait_until(function()
     local s = socket.bind("127.0.0.1", self.port)
     if s then s:close() return true end
-  end, 5)
+  end, 30)
 end
 
 --- The sum of the resident memory of its processes, in KiB.

@@ -157,21 +157,24 @@ end
 
 function process_methods:wait(seconds)
   local till = core.monotonic() + (seconds or 10)
-  while self:alive() do
-    if core.monotonic() > till then return nil end
+  repeat
+    local over = core.monotonic() > till
+    if not self:alive() then return self.code, self.signal end
     core.sleep(0.005)
-  end
-  return self.code, self.signal
+  until over
+  return nil
 end
 
---- Waits until `fn()` is truthy; returns its value, or nil after `seconds`.
+--- Waits until `fn()` is truthy; returns its value, or nil after `seconds`. (It is asked once more
+-- when they are over: whoever was kept from asking finds what has come meanwhile.)
 function _M.wait_until(fn, seconds, pause)
-  local till = core.monotonic() + (seconds or 10)
+  local till = core.monotonic() + (seconds or 30)
   repeat
+    local over = core.monotonic() > till
     local value = fn()
     if value then return value end
     core.sleep(pause or 0.01)
-  until core.monotonic() > till
+  until over
   return nil
 end
 
@@ -180,7 +183,7 @@ function _M.wait_port(port, seconds)
   return _M.wait_until(function()
     local s = socket.connect("127.0.0.1", port)
     if s then s:close() return true end
-  end, seconds or 10)
+  end, seconds)
 end
 
 return _M

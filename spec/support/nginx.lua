@@ -59,7 +59,7 @@ function _M.start(options)
   self:write(options)
   self.process = support.spawn("/usr/sbin/nginx", { args = { "-p", self.folder .. "/", "-c", "nginx.conf",
     "-e", "error.log" }, stdout = self.folder .. "/error.log", env = options.env })
-  support.wait_until(function() return not self.process:alive() or support.wait_port(self.port, 0.05) end, 15)
+  support.wait_until(function() return not self.process:alive() or support.wait_port(self.port, 0.05) end, 60)
   if not self.process:alive() then error("nginx does not start:\n" .. self:log(), 2) end
   return self
 end
@@ -72,13 +72,13 @@ function methods:reload()
   end
   local before = workers()
   self.process:kill("sighup")
-  assert(support.wait_until(function() return workers() ~= before end, 10), self:log())
+  assert(support.wait_until(function() return workers() ~= before end, 30), self:log())
 end
 
 --- Stops it as a service manager does, gracefully.
 function methods:stop(signal)
   self.process:kill(signal or "sigquit")
-  assert(self.process:wait(20), "nginx does not stop")
+  assert(self.process:wait(40), "nginx does not stop")
 end
 
 return _M

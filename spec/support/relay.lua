@@ -56,7 +56,7 @@ function _M.start(options)
   self.log_file = os.tmpname()
   support.defer(function() os.remove(self.log_file) end)
   self.process = support.spawn("/usr/bin/python3", { args = args, stdout = self.log_file })
-  if not support.wait_port(control, 15) then
+  if not support.wait_port(control, 60) then
     error("the relay did not start: " .. tostring(support.read_file(self.log_file)))
   end
   self.control = assert(socket.connect("127.0.0.1", control))

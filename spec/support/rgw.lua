@@ -27,14 +27,14 @@ function methods:kill_gateway()
   if pid then uv.kill(pid, "sigkill") end
   assert(support.wait_until(function()
     return support.run(("curl -s --noproxy '*' -m 1 -o /dev/null %s/"):format(self.endpoint)) == 7
-  end, 5), "the gateway does not die")
+  end, 30), "the gateway does not die")
 end
 
 function methods:start_gateway()
   assert(os.execute(("%s/spec/support/rgw.sh gateway %s >/dev/null 2>&1"):format(support.root, self.folder)))
   assert(support.wait_until(function()
     return support.run(("curl -s --noproxy '*' -m 1 -o /dev/null %s/"):format(self.endpoint)) == 0
-  end, 30, 0.05), "the gateway does not start again")
+  end, 60, 0.05), "the gateway does not start again")
 end
 
 function methods:make_bucket(name)
@@ -84,7 +84,7 @@ local function try(options)
   local ready = support.wait_until(function()
     uv.run("nowait")
     return exited or lfs.attributes(self.folder .. "/ready")
-  end, 60, 0.02)
+  end, 120, 0.02)
   if not ready or exited then
     local said = support.read_file(log) or ""
     os.remove(log)

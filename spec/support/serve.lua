@@ -55,8 +55,9 @@ function methods:start(seconds)
   self.process = support.spawn(support.lua, { args = self:command(), stdout = self.log, env = self:environment() })
   local ready = support.wait_until(function()
     if not self.process:alive() then return "dead" end
-    return (support.read_file(self.log) or ""):find("longshore: broker on", before + 1, true) and "up"
-  end, seconds or 20)
+    -- (What it says last.)
+    return (support.read_file(self.log) or ""):find("longshore put FILE ", before + 1, true) and "up"
+  end, seconds or 60)
   if ready ~= "up" then
     error(("longshore serve is %s:\n%s"):format(ready or "too slow", support.read_file(self.log) or ""), 2)
   end

@@ -16,7 +16,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$*" ]; then
   # (Companion names a version of one package that the registry does not have.)
   [ -e package.json ] || printf '{"private":true,"type":"module","overrides":%s}\n' \
     '{"@aws-sdk/s3-presigned-post":"3.1162.0"}' > package.json
-  npm install --no-audit --no-fund --loglevel=error --no-save "$@" >"$dir/npm.log" 2>&1 || {
+  npm install --fetch-retries=5 --no-audit --no-fund --loglevel=error --no-save "$@" >"$dir/npm.log" 2>&1 || {
     cat "$dir/npm.log" >&2
     exit 1
   }

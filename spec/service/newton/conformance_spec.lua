@@ -12,7 +12,8 @@ describe("newton over HTTP", function()
   local server, tokens, other, tenant, reader
 
   setup(function()
-    server = serve.start { config = "return { services = { newton = { part_size = 5 * MiB, form_max = 8 * MiB } } }" }
+    server = serve.start { config = "return { broker = { janitor_seconds = 0 }, "
+      .. "services = { newton = { part_size = 5 * MiB, form_max = 8 * MiB } } }" }
     local store = assert(require("longshore.store").open { type = "sqlite", path = server.data .. "/longshore.db" })
     tokens = require("longshore.broker.tokens").new { store = store }
     other = assert(tokens:create { user = "eve", organization = "other" }).token
@@ -66,8 +67,8 @@ describe("newton over HTTP", function()
 
   -- What the database says, to compare: nothing may have changed.
   local function snapshot()
-    local code, text = support.run(("sqlite3 %s 'select * from uploads; select * from files; select * from parts;'")
-      :format(support.quote(server.data .. "/longshore.db")))
+    local code, text = support.run(("sqlite3 -cmd '.timeout 5000' %s "
+      .. "'select * from uploads; select * from files; select * from parts;'"):format(support.quote(server.data .. "/longshore.db")))
     assert.equal(0, code, text)
     return text
   end
@@ -213,7 +214,7 @@ describe("newton over HTTP", function()
     assert.truthy(support.wait_until(function()
       local _, left = support.run("ls " .. support.quote(server.data .. "/spool"))
       return left == ""
-    end, 5))
+    end, 30))
   end)
 
   it("refuses forms without a token before their bytes, and those that are too large", function()
