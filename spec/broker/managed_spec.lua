@@ -111,6 +111,27 @@ describe("managed files after a death", function()
     assert.same({ purged = 1 }, settle(w, "postgres"))
   end)
 
+  it("of a key that another one asks for at that moment is its owner's other request's, or not for others", function()
+    for user, others in pairs { ann = false, bob = true } do
+      crash.every(function(at)
+        local w, first = new_world(), nil
+        local broker = manage(w, crash.arm(w, at, function() first = request(w.broker) end))
+        local list, err = broker:upload_urls(worlds.actor { user = user }, { { catalog = CATALOG, key = KEY,
+          size = #BODY } })
+        crash.disarm(w)
+        local where = ("%s, %s"):format(user, tostring(w.died))
+        if not first then -- too late, or the count of places
+          assert.is_truthy(list, where)
+        elseif others then
+          assert.equal("forbidden", err and err.code, ("%s: %s"):format(where, tostring(err)))
+        else
+          assert.equal(first.file.id, list and list[1].file.id, ("%s: %s"):format(where, tostring(err)))
+        end
+        return w
+      end)
+    end
+  end)
+
   -- Dies everywhere in `act(w, broker, prepared)`; then either `repeat_` succeeds or the janitor
   -- cleans up, and `check(counts, where, w)` holds.
   local function everywhere(scenario)

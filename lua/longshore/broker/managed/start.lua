@@ -77,14 +77,15 @@ local function find_row(self, actor, r, place)
   end
   local holder
   holder, err = self.store:managed_at(place)
-  if not holder and err.code ~= "not_found" then return nil, nil, err end
-  if not holder then
-    local id
-    id, err = self.store:claimant(place) -- a cleanup's, or a row that moves
-    if err then return nil, nil, err end
-    if id then return nil, nil, select(2, taken()) end
-    return named
+  if not holder and err.code == "not_found" then
+    local id, why = self.store:claimant(place)
+    if why then return nil, nil, why end
+    if not id then return named end
+    -- A cleanup's, or a row that moves; or one that was not there a moment ago.
+    holder, err = self.store:managed_at(place)
+    if not holder and err.code == "not_found" then return nil, nil, select(2, taken()) end
   end
+  if not holder then return nil, nil, err end
   if not access.owns(actor, holder) then return nil, nil, select(2, forbidden()) end
   if named and holder.id ~= named.id then return nil, nil, select(2, taken()) end
   if relocate.BUSY[holder.status] then
@@ -106,6 +107,9 @@ local function nothing_there(self, provider, key, place)
   if self:is_gone(err) then return true end
   return nil, self:store_failure(err)
 end
+
+-- Of those that write the same row at the same moment each time one wins: more than there are threads.
+local TRIES = 20
 
 local DESCRIBES = { "name", "original_name", "resource_id", "content_type", "visibility" }
 
@@ -248,7 +252,7 @@ function _M.upload_urls(self, actor, requests)
   local ok, err = access.authorize(self, actor, "upload_url", "upload")
   if not ok then return nil, err end
   local entries
-  for _ = 1, 4 do
+  for _ = 1, TRIES do
     entries, err = try(self, actor, requests)
     if entries or not (err.reason == "claimed" or err.reason == "changed") then break end
   end
