@@ -16,7 +16,12 @@ local broker = require("longshore.broker").new {
 while core.now() < settings.start_at do core.sleep(0.001) end
 
 if settings.action == "complete" then
-  local file, err = broker:complete(settings.actor, settings.upload_id, settings.request)
+  local file, err
+  for _ = 1, 100 do -- as a client would: a store may be busy with what another one asked of it
+    file, err = broker:complete(settings.actor, settings.upload_id, settings.request)
+    if file or not err.retryable then break end
+    core.sleep(0.1)
+  end
   io.write(file and "file " .. file.id or "error " .. tostring(err.reason or err), "\n")
 elseif settings.action == "janitor" then
   local report = broker:janitor { now = settings.now }
