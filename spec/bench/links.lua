@@ -105,7 +105,7 @@ end
 function methods:stop()
   for _, process in ipairs(self.processes) do
     process:kill("sigkill")
-    process:wait(5)
+    process:wait(60)
   end
   self.processes = {}
 end

@@ -275,7 +275,7 @@ describe("a crash of the disk store", function()
       store:restart()
       check(newest)
     end
-    for i = 1, 3 do writers[i]:kill("sigkill") writers[i]:wait(5) end
+    for i = 1, 3 do writers[i]:kill("sigkill") writers[i]:wait(60) end
     check(answered())
     -- Open uploads are the client's to abort; the rest is the janitor's.
     local body = store:send({ path = "/longshore", query = { uploads = true } }).body

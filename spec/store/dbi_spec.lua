@@ -336,7 +336,7 @@ describe("store: processes and PostgreSQL", function()
           return size and size > 300000 + round * 77777
         end, 60, 0.001), support.read_file(folder .. "/out"))
         process:kill("sigkill")
-        process:wait(5)
+        process:wait(60)
         local store = assert(stores.open { path = path })
         assert.equal("ok", assert(store.db:query("PRAGMA integrity_check"))[1][1])
         local rows = store:stale_uploads { state = "uploading", by = "deadline", before = 1000, limit = 100000 }

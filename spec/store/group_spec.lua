@@ -220,7 +220,7 @@ describe("a group of changes on SQLite", function()
         return #(support.read_file(folder .. "/out" .. round) or "") > 100 * round
       end, 60, 0.001))
       process:kill("sigkill")
-      process:wait(5)
+      process:wait(60)
       local answered = tonumber(support.read_file(folder .. "/out" .. round):match("(%d+)\n[^\n]*$"))
       local store = assert(stores.open { path = path })
       assert.equal("ok", assert(store.db:query("PRAGMA integrity_check"))[1][1])

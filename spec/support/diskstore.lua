@@ -65,7 +65,7 @@ end
 
 function methods:kill()
   for _, pid in ipairs(self:pids()) do uv.kill(pid, "sigkill") end
-  self.process:wait(5)
+  self.process:wait(60)
   -- The port is free once the last worker is gone.
   support.wait_until(function()
     local s = socket.bind("127.0.0.1", self.port)

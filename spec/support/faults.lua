@@ -125,10 +125,10 @@ function methods:start_put(path, more, url, env)
   for _, line in ipairs(env or {}) do all[#all + 1] = line end
   local process = support.spawn(support.lua, { args = args, env = all, stdout = log })
   return function(seconds)
-    local code = process:wait(seconds or 60)
+    local code = process:wait(seconds or 180)
     if not code then
       process:kill("sigkill")
-      process:wait(5)
+      process:wait(60)
     end
     local run = finished(process, log)
     run.code = code

@@ -156,7 +156,7 @@ function process_methods:kill(signal)
 end
 
 function process_methods:wait(seconds)
-  local till = core.monotonic() + (seconds or 10)
+  local till = core.monotonic() + (seconds or 30)
   repeat
     local over = core.monotonic() > till
     if not self:alive() then return self.code, self.signal end

@@ -109,7 +109,7 @@ end
 
 function methods:stop()
   self.process:kill("sigkill")
-  self.process:wait(5)
+  self.process:wait(60)
 end
 
 return _M

@@ -99,7 +99,7 @@ end
 function methods:kill()
   self.process:kill("sigkill")
   for _, pid in ipairs(self:nginx_pids()) do uv.kill(pid, "sigkill") end
-  self.process:wait(5)
+  self.process:wait(60)
 end
 
 return _M

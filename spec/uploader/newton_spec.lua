@@ -151,7 +151,7 @@ describe("uploading through a broker", function()
       local path, name = file(21 * MiB)
       local p = half_way(path)
       p:kill(signal)
-      assert.equal(3, p:wait(10))
+      assert.equal(3, p:wait(60))
       way:rules {}
       assert.truthy(output():find("same command again resumes", 1, true))
       p = command(path)
