@@ -2,6 +2,7 @@
 -- may use up, and that a stop stops.
 local core = require "longshore.core"
 local sandbox = require "longshore.policy.sandbox"
+local support = require "spec.support"
 
 describe("the sandbox", function()
   local LIMITS = { instructions = 300000, seconds = 0.5, memory = 4 * 1024 * 1024 }
@@ -193,6 +194,19 @@ describe("the sandbox", function()
       stopped("time", LOOP, { limits = { instructions = 1e14, seconds = 0.05 } })
       stopped("memory", "local t = {} for i = 1, 1e9 do t[i] = 'x' .. i end",
         { limits = { memory = 2 * 1024 * 1024, instructions = 1e9, seconds = 10 } })
+    end)
+
+    it("and not what stood still with all of the machine", function()
+      local folder = support.tmpdir()
+      local script = support.write_file(folder .. "/still.lua", [[
+        local box = assert(require("longshore.policy.sandbox").new { name = "p", limits = { instructions = 1e12,
+          seconds = 2 }, text = "return { before_sign = function() for _ = 1, 2e7 do end return { v = 1 } end }" })
+        local pid = require("luv").os_getpid()
+        os.execute(("(sleep 0.05; kill -STOP %d; sleep 2.5; kill -CONT %d) &"):format(pid, pid))
+        print(tostring(box:call("before_sign", {}, {})))]])
+      local code, out = support.run(("%s %s"):format(support.lua, support.quote(script)))
+      support.cleanup()
+      assert.same({ 0, "true\n" }, { code, out })
     end)
 
     it("that eats memory, caught or not", function()

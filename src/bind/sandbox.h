@@ -5,7 +5,7 @@
  * - memory, by the state's own allocator;
  * - instructions, by a count hook. LuaJIT's compiler, which never calls hooks,
  *   is off in this state;
- * - time, looked at by the hook too.
+ * - time of its thread, looked at by the hook too.
  *
  * A stop is remembered. Every later hook raises again, and so does `check`,
  * which the chunk's pcall calls: catching the error wins nothing. A sandbox in
@@ -23,8 +23,9 @@ typedef struct lsb_box {
   size_t memory;        /* at most */
   int64_t left;         /* instructions of this run */
   int64_t instructions; /* of a run, at most */
-  double seconds;       /* of a run, at most */
-  double deadline;
+  double seconds;       /* of its thread's time, of a run, at most */
+  double deadline;      /* on the clock: before it nothing can be used up */
+  double till;          /* of the thread's time */
   const char *stopped;  /* NULL, "instructions", "time" or "calls" */
   int waiting;          /* runs that asked their host and go on later */
   int spoilt;           /* something was stopped: closed when nobody waits */

@@ -24,7 +24,8 @@ local _M = {}
 
 local MAX_ASKED = 100 -- questions to the host in one call
 
---- Limits of one hook, unless told otherwise. `waiting`: seconds for its host's answers.
+--- Limits of one hook, unless told otherwise. `seconds`: of its thread's own time, whatever else the machine does;
+-- `waiting`: for its host's answers, on the clock.
 _M.defaults = { memory = 16 * 1024 * 1024, instructions = 2000000, seconds = 1, waiting = 90 }
 
 local sources = {}
