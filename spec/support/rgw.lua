@@ -51,7 +51,7 @@ function methods:stop()
   support.wait_until(function()
     uv.run("nowait")
     return not lfs.attributes(self.folder)
-  end, 5)
+  end, 60)
 end
 
 local function try(options)

@@ -97,7 +97,7 @@ ceph osd crush add osd.0 1.0 root=default host=localhost >/dev/null 2>&1
 ceph-osd -i 0 -f >"$D/log/osd.out" 2>&1 &
 echo $! >"$D/osd.pid"
 gateway
-for _ in $(seq 1 300); do
+for _ in $(seq 1 900); do
   curl -s --noproxy '*' -o /dev/null "http://127.0.0.1:$PORT/" && break
   kill -0 "$(cat "$D/rgw.pid")" 2>/dev/null || exit 1
   sleep 0.1
