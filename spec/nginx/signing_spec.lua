@@ -4,6 +4,7 @@ local burst = require "spec.support.burst"
 local dates = require "longshore.dates"
 local http = require "spec.support.http"
 local mounted = require "spec.support.mounted"
+local relay = require "spec.support.relay"
 local serve = require "spec.support.serve"
 local socket = require "socket"
 local stores = require "longshore.store"
@@ -13,9 +14,11 @@ local quote = support.quote
 local MANY, SECONDS = 40, 2
 
 describe("parts that come together to be signed by a policy's leave", function()
-  local server
+  local server, between
 
   setup(function()
+    local store_port = support.free_port()
+    between = relay.start { target = "127.0.0.1:" .. store_port }
     local policy = support.write_file(support.tmpdir() .. "/policy.lua", [[return {
       before_sign = function(context)
         local name = context.upload.filename
@@ -25,8 +28,11 @@ describe("parts that come together to be signed by a policy's leave", function()
         if name:find("^short") then return { url_seconds = 33 } end
         if name:find("^count") then return { url_seconds = 1000 * #context.numbers } end
       end }]])
-    server = serve.start { config = ([[return { broker = { threads = 2, queue = 100, cache_seconds = %d },
-      policy = { file = %q } }]]):format(SECONDS, policy) }
+    server = serve.start { store_port = store_port, config = ([[return {
+      broker = { threads = 2, queue = 100, cache_seconds = %d, janitor_seconds = 0 }, policy = { file = %q },
+      diskstore = { credentials = { { access_key = "AKSPEC", secret_key = "secret-of-the-spec" } } },
+      buckets = { default = { profile = "diskstore", bucket = "longshore", region = "us-east-1", endpoint = %q,
+        access_key = "AKSPEC", secret_key = "secret-of-the-spec" } } }]]):format(SECONDS, policy, between.endpoint) }
   end)
   teardown(support.cleanup)
 
@@ -67,8 +73,21 @@ describe("parts that come together to be signed by a policy's leave", function()
     end
     local before = counter "longshore_together_total"
     local wanted = { plain = 200, refused = 403, short = 200, count = 200, nobodys = 404 }
+    -- Two starts of uploads that keep both threads, until the others have come.
+    between:clear()
+    between:rules { { method = "POST", hold_answer = true } }
+    local first = {}
+    for i = 1, 2 do
+      first[i] = burst.send(server, "/v0.5/files/uploads/initiate",
+        { filename = "first" .. i, file_type = "a/b", num_bytes = 5 })
+    end
+    assert.truthy(support.wait_until(function() return #between:log() == 2 end, 30))
+    local function come()
+      http.taken(server.port)
+      between:rules {}
+    end
     for _ = 1, 3 do -- the first read the rows, the others have them
-      for i, answer in ipairs(burst.all(server, paths, bodies, tokens)) do
+      for i, answer in ipairs(burst.all(server, paths, bodies, tokens, come)) do
         local kind = kinds[i % #kinds + 1]
         assert.equal(tokens[i] and 404 or wanted[kind], answer.status, answer.body)
         assert.is_nil(requests[answer.headers["x-request-id"]])
@@ -82,6 +101,10 @@ describe("parts that come together to be signed by a policy's leave", function()
           if kind == "count" then assert.near(1000 * #numbers, left, 30) end
         end
       end
+    end
+    for _, connection in ipairs(first) do
+      assert.equal(200, http.read(connection, "POST").status)
+      connection:close()
     end
     assert.is_true(counter "longshore_together_total" > before)
     assert.equal(0, counter "longshore_near_total")
