@@ -204,7 +204,7 @@ local function contract(start, profile, database)
         stdout = folder .. "/out" .. i })
     end
     for i = 1, n do
-      assert.equal(0, running[i]:wait(30), support.read_file(folder .. "/out" .. i))
+      assert.equal(0, running[i]:wait(120), support.read_file(folder .. "/out" .. i))
       said[i] = support.read_file(folder .. "/out" .. i):gsub("%s+$", "")
     end
     return said

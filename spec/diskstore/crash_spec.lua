@@ -268,6 +268,7 @@ describe("a crash of the disk store", function()
       end
     end
 
+    assert(support.wait_until(function() return next(answered()) end))
     for _ = 1, 10 do
       core.sleep(0.05 + core.random(1):byte() / 1000)
       store:kill()

@@ -153,7 +153,7 @@ describe("longshore.diskstore.index", function()
     ]]):format(folder))
     local writers = {}
     for i = 1, 4 do writers[i] = support.spawn(support.lua, { args = { script, "writer" .. i } }) end
-    for i = 1, 4 do assert.equal(0, writers[i]:wait(30)) end
+    for i = 1, 4 do assert.equal(0, writers[i]:wait(120)) end
     local expected = {}
     for i = 1, 4 do
       for k = 2, 120, 2 do expected[#expected + 1] = ("writer%d-%03d"):format(i, k) end

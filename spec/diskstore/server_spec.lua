@@ -306,7 +306,7 @@ describe("the disk store under pressure", function()
       :format(folder, url) } })
     assert(support.wait_until(function() return (lfs.attributes(folder .. "/back", "size") or 0) > 0 end, 30))
     assert.equal(204, store:send({ method = "DELETE", path = "/longshore/big" }).status)
-    assert.equal(0, reader:wait(30))
+    assert.equal(0, reader:wait(120))
     assert.equal(crc, core.crc32c_base64((core.crc32c_file(folder .. "/back"))))
   end)
 

@@ -303,7 +303,7 @@ describe("store: processes and PostgreSQL", function()
         running[i] = support.spawn(support.lua, { stdout = folder .. "/out", args = { "-e",
           ("require('longshore.store').open({ path = %q }):close()"):format(settings.path) } })
       end
-      for i = 1, 4 do assert.equal(0, running[i]:wait(30), support.read_file(folder .. "/out")) end
+      for i = 1, 4 do assert.equal(0, running[i]:wait(120), support.read_file(folder .. "/out")) end
       together(settings, 4, 100)
     end)
 

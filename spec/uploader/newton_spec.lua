@@ -141,7 +141,7 @@ describe("uploading through a broker", function()
       for n in pairs(known) do assert.equal(before[n], after[n]) end
     end
     way:rules {}
-    assert.equal(0, first:wait(30), output())
+    assert.equal(0, first:wait(120), output())
     assert.truthy(output():find("resumed", 1, true))
     same(name, path)
   end)
@@ -155,7 +155,7 @@ describe("uploading through a broker", function()
       way:rules {}
       assert.truthy(output():find("same command again resumes", 1, true))
       p = command(path)
-      assert.equal(0, p:wait(20), output())
+      assert.equal(0, p:wait(120), output())
       same(name, path)
       os.remove(folder .. "/out")
     end
@@ -169,7 +169,7 @@ describe("uploading through a broker", function()
     assert.equal(1, code)
     assert.truthy(out:find("another process", 1, true))
     way:rules {}
-    assert.equal(0, first:wait(20), output())
+    assert.equal(0, first:wait(120), output())
     same(name, path)
   end)
 
@@ -279,7 +279,7 @@ describe("uploading through a broker", function()
     way:rules { { method = "PUT", times = 2, status = 503 }, { method = "PUT", times = 1, status = 400,
       body = "<Error><Code>IncompleteBody</Code></Error>" } }
     local p = command(path, { "--verbose" })
-    assert.equal(0, p:wait(30), output())
+    assert.equal(0, p:wait(120), output())
     local _, kept = support.run("cat " .. folder .. "/out; cat " .. folder .. "/journal/*")
     assert.falsy(kept:find(server.token, 1, true))
     assert.falsy(kept:find("Signature=%x"))
