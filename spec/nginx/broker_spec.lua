@@ -19,7 +19,7 @@ describe("the broker in nginx", function()
       diskstore = { credentials = { { access_key = "AKSPEC", secret_key = "secret-of-the-spec" } } },
       buckets = { default = { profile = "diskstore", bucket = "longshore", region = "us-east-1",
         endpoint = %q, public_endpoint = "http://127.0.0.1:%d",
-        access_key = "AKSPEC", secret_key = "secret-of-the-spec" } },
+        access_key = "AKSPEC", secret_key = "secret-of-the-spec", timeout = 60 } },
     }]]):format(between.endpoint, store_port) }
   end)
   teardown(support.cleanup)

@@ -32,7 +32,8 @@ describe("parts that come together to be signed by a policy's leave", function()
       broker = { threads = 2, queue = 100, cache_seconds = %d, janitor_seconds = 0 }, policy = { file = %q },
       diskstore = { credentials = { { access_key = "AKSPEC", secret_key = "secret-of-the-spec" } } },
       buckets = { default = { profile = "diskstore", bucket = "longshore", region = "us-east-1", endpoint = %q,
-        access_key = "AKSPEC", secret_key = "secret-of-the-spec" } } }]]):format(SECONDS, policy, between.endpoint) }
+        access_key = "AKSPEC", secret_key = "secret-of-the-spec", timeout = 60 } },
+    }]]):format(SECONDS, policy, between.endpoint) }
   end)
   teardown(support.cleanup)
 

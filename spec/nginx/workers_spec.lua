@@ -68,7 +68,7 @@ describe("several nginx workers", function()
       broker = { threads = 2, queue = 2, queue_seconds = 60, janitor_seconds = 0, rate = { requests = 1000 } },
       auth = { jwt = { issuer = "https://id.example", audience = "longshore", jwks = %q } },
       buckets = { default = { profile = "diskstore", bucket = "longshore", region = "us-east-1", endpoint = %q,
-        public_endpoint = %q, access_key = %q, secret_key = %q } },
+        public_endpoint = %q, access_key = %q, secret_key = %q, timeout = 60 } },
     }]]):format(host.endpoint .. "/keys", between.endpoint, store.endpoint, store.access_key, store.secret_key))
   end)
   teardown(support.cleanup)
