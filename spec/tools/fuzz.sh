@@ -5,13 +5,16 @@ set -u
 seconds=$1
 shift
 bad=0
+# As in ctest.sh.
+fixed=
+setarch -R true 2>/dev/null && fixed="setarch -R"
 for program in "$@"; do
   name=$(basename "$program")
   corpus=build/fuzz/corpus/$name
   mkdir -p "$corpus"
   seeds=spec/c/seeds/$name
   [ -d "$seeds" ] || seeds=
-  if output=$("$program" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
+  if output=$($fixed "$program" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
     -rss_limit_mb=2048 -artifact_prefix="build/fuzz/$name-" "$corpus" $seeds 2>&1); then
     printf '%-24s %s\n' "$name" "$(grep -aE '^Done|stat::number_of_executed' <<<"$output" | tail -n 1)"
   else
