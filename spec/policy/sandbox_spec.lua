@@ -424,6 +424,33 @@ describe("the sandbox of the core", function()
     assert.has_error(function() box:run("x") end)
   end)
 
+  it("begins each run anew, whatever became of those before and of those that wait", function()
+    local box = assert(core.sandbox { instructions = 10000, text = [[
+    local function down(n) return n == 0 and 0 or 1 + down(n - 1) end
+    return function(what, n, ...)
+      assert(select("#", ...) == 0)
+      if what == "wait" then return coroutine.yield(n) + n end
+      if what == "deep" then return down(n) end
+      for _ = 1, n do end
+      if what == "fail" then error("no") end
+      return what, n
+    end]] })
+    for i = 1, 20 do
+      -- (More than half of the instructions each.)
+      assert.same({ "done", "count", 5000 + i }, { box:run(nil, "count", 5000 + i) })
+      local _, id, asked = box:run(nil, "wait", i)
+      assert.equal(i, asked)
+      assert.same({ "done", "count", i }, { box:run(nil, "count", i) })
+      assert.is_nil((box:run(nil, "fail", i)))
+      local _, other = box:run(nil, "wait", i)
+      assert.not_equal(id, other)
+      assert.same({ "done", 2 * i }, { box:run(id, i) })
+      assert.has_error(function() box:drop(id) end)
+      assert.same({ "done", 200 }, { box:run(nil, "deep", 200) })
+      assert.same({ "done", 3 * i }, { box:run(other, 2 * i) })
+    end
+  end)
+
   it("runs a thousand times and more without growing", function()
     local box = assert(core.sandbox { text = "return function(t) return { t } end", memory = 1024 * 1024 })
     for _ = 1, 20000 do assert.equal("done", (box:run(nil, { a = { 1, 2, 3 } }))) end

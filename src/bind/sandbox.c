@@ -16,7 +16,7 @@ void lsb_open_sandbox(lua_State *L);
 
 struct run {
   lsb_box *box;
-  int ref;           /* of the coroutine; 0: a new one */
+  int ref;           /* of the coroutine; 0: none yet */
   lua_State *thread;
   lsb_rest *rest;    /* kept in the sandbox, as [-ref] beside the coroutine */
   int count;         /* of its arguments */
@@ -26,14 +26,18 @@ static int protected_run(lua_State *S)
 {
   struct run *run = lua_touserdata(S, 1);
 
+  int begins = !run->ref;
+
+  if(begins) {
+    run->ref = run->box->idle;
+    run->box->idle = 0;
+  } else if(run->ref == run->box->idle)
+    return luaL_error(S, "no such run");
   if(!run->ref) {
     run->thread = lua_newthread(S);
     run->ref = luaL_ref(S, LUA_REGISTRYINDEX);
     run->rest = lua_newuserdata(S, sizeof(*run->rest));
-    *run->rest = lsb_box_all(run->box);
     lua_rawseti(S, LUA_REGISTRYINDEX, -run->ref);
-    lua_getfield(S, LUA_REGISTRYINDEX, LSB_DISPATCH);
-    lua_xmove(S, run->thread, 1);
   } else {
     lua_rawgeti(S, LUA_REGISTRYINDEX, run->ref);
     run->thread = lua_tothread(S, -1);
@@ -41,6 +45,11 @@ static int protected_run(lua_State *S)
     run->rest = lua_touserdata(S, -1);
     if(!run->thread || run->thread == S || !run->rest)
       return luaL_error(S, "no such run");
+  }
+  if(begins) {
+    *run->rest = lsb_box_all(run->box);
+    lua_getfield(S, LUA_REGISTRYINDEX, LSB_DISPATCH);
+    lua_xmove(S, run->thread, 1);
   }
   run->count = lsb_thaw(S, ls_buf_view(&run->box->values));
   if(!lua_checkstack(run->thread, run->count + 8))
@@ -54,6 +63,15 @@ static void forget(lua_State *S, const struct run *run)
   lua_pushnil(S);
   lua_rawseti(S, LUA_REGISTRYINDEX, -run->ref);
   luaL_unref(S, LUA_REGISTRYINDEX, run->ref);
+}
+
+/* A run has ended well: the next one has its coroutine. */
+static void put_by(lua_State *S, const struct run *run)
+{
+  if(run->box->idle)
+    forget(S, run);
+  else
+    run->box->idle = run->ref;
 }
 
 static void box_close(lsb_box *box);
@@ -243,7 +261,9 @@ static int l_run(lua_State *L)
     }
   }
   if(status == LUA_OK || status == LUA_YIELD) {
-    if(status == LUA_OK || bad)
+    if(status == LUA_OK)
+      put_by(S, &run);
+    else if(bad)
       forget(S, &run);
     else
       box->waiting++;
@@ -280,7 +300,7 @@ static int l_drop(lua_State *L)
   lua_rawgeti(box->state, LUA_REGISTRYINDEX, -run.ref);
   run.rest = lua_touserdata(box->state, -1);
   lua_settop(box->state, 0);
-  luaL_argcheck(L, run.rest, 2, "no such run");
+  luaL_argcheck(L, run.rest && run.ref != box->idle, 2, "no such run");
   forget(box->state, &run);
   box->waiting--;
   box->spoilt = 1;

@@ -28,6 +28,7 @@ typedef struct lsb_box {
   double till;          /* of the thread's time */
   const char *stopped;  /* NULL, "instructions", "time" or "calls" */
   int waiting;          /* runs that asked their host and go on later */
+  int idle;             /* the coroutine of a run that has ended; 0: none */
   int spoilt;           /* something was stopped: closed when nobody waits */
   ls_buf values;
 } lsb_box;

@@ -35,23 +35,37 @@ static int is_marked(lua_State *L, int index)
   return same;
 }
 
+/* How large a table is to be made: entries with numbers as keys, and others. */
+struct sizes {
+  int listed;
+  int named;
+};
+
 static const char *freeze(lua_State *L, int index, ls_buf *buf, int depth);
 
 static const char *freeze_table(lua_State *L, int index, ls_buf *buf,
                                 int depth)
 {
+  struct sizes sizes = { 0, 0 };
   const char *bad;
+  size_t at;
 
   if(depth >= MAX_DEPTH)
     return "a table nested too deeply, or containing itself";
   if(!lua_checkstack(L, 8))
     return "a table nested too deeply";
   tag(buf, is_marked(L, index) ? V_ARRAY : V_TABLE);
+  at = buf->size;
+  ls_buf_add(buf, &sizes, sizeof(sizes));
   lua_pushnil(L);
   while(lua_next(L, index)) {
     int top = lua_gettop(L);
     int kind = lua_type(L, top - 1);
 
+    if(kind == LUA_TSTRING)
+      sizes.named++;
+    else
+      sizes.listed++;
     if(kind != LUA_TSTRING && kind != LUA_TNUMBER)
       bad = "a table with a key that is neither string nor number";
     else
@@ -65,6 +79,8 @@ static const char *freeze_table(lua_State *L, int index, ls_buf *buf,
     lua_pop(L, 1);
   }
   tag(buf, V_END);
+  if(!ls_buf_code(buf))
+    memcpy(buf->data + at, &sizes, sizeof(sizes));
   return NULL;
 }
 
@@ -127,8 +143,12 @@ static const char *thaw(lua_State *L, const char *p);
 
 static const char *thaw_table(lua_State *L, const char *p, int marked)
 {
+  struct sizes sizes;
+
   luaL_checkstack(L, 6, "a table nested too deeply");
-  lua_newtable(L);
+  memcpy(&sizes, p, sizeof(sizes));
+  p += sizeof(sizes);
+  lua_createtable(L, sizes.listed, sizes.named);
   while(*p != V_END) {
     p = thaw(L, p);
     p = thaw(L, p);

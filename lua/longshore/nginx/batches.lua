@@ -26,11 +26,12 @@ local HASTE = 0.02
 -- @tparam table options `gate` (whose threads they run in; see longshore.nginx.gate), `one(request)`: handles one,
 -- and `all(make)`: those that `make()` answers, to be asked when the thread is there: their responses in order, or
 -- nil, err; false for one that is to be handled alone, and 0 for one that was not begun; and, where others than
--- the usual ones are good, `at_once` (batches), `size` (of one), `apart` (seconds)
+-- the usual ones are good, `at_once` (batches), `size` (of one), `apart` and `haste` (seconds)
 -- @treturn table batches
 function _M.new(options)
   return setmetatable({ gate = options.gate, one = options.one, all = options.all, waiting = {}, first = 1, last = 0,
     at_once = options.at_once or AT_ONCE, size = options.size or SIZE, seconds_apart = options.apart or APART,
+    haste = options.haste or HASTE,
     alone = 0, running = 0, apart = 0 }, mt)
 end
 
@@ -90,7 +91,7 @@ end
 -- One more batch, where there is need of it.
 local function start(self)
   local late = self.waiting[self.first]
-  late = late and ngx.now() - late.since >= HASTE and self.gate:free()
+  late = late and ngx.now() - late.since >= self.haste and self.gate:free()
   if self.first > self.last or (self.running >= self.at_once and not late) then return end
   self.running = self.running + 1
   if not ngx.timer.at(0, go, self) then go(true, self) end
@@ -98,7 +99,7 @@ end
 
 local function wait(self, entry)
   start(self)
-  if not entry.turn:wait(HASTE) then
+  if not entry.turn:wait(self.haste) then
     -- (A batch always ends, and says so; but nginx drops a timer where others have too many.)
     repeat start(self) until entry.turn:wait(1)
   end

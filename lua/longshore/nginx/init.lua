@@ -138,9 +138,10 @@ local function open_gates(self)
     end
   end
   self.batches = batches.new { gate = requests_gate, one = one, all = all "handle_all" }
-  -- Parts that the event loop does not sign: such a request takes the thread less time than the way there.
-  self.signing = batches.new { gate = requests_gate, one = one, all = all "handle_each",
-    at_once = math.max(2, math.floor(self.broker.threads / 2)), size = 16, apart = 0.5 }
+  -- Parts that the event loop does not sign: such a request takes the thread less time than the way there, and one
+  -- thread has done some while the event loop speaks with the others. Where a policy takes longer, more threads do.
+  self.signing = batches.new { gate = requests_gate, one = one, all = all "handle_each", at_once = 1, haste = 0.004,
+    apart = 0.5 }
 end
 
 -- What a location mounts: which services, below which prefix.

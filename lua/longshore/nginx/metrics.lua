@@ -5,7 +5,7 @@
 -- to be put together but when something is counted. Counting is one atomic
 -- addition in shared memory and never waits; without the dictionary it does nothing.
 -- An nginx worker gathers what its handlers count and adds it once a second; what
--- other workers counted is seen that late.
+-- other workers counted is seen that late. A thread gathers for as long as it handles several requests.
 --
 -- Room: nginx.
 -- @module longshore.nginx.metrics
@@ -80,7 +80,7 @@ function _M.label(name, value)
   return text
 end
 
--- What this nginx worker has counted and not yet added; nil in threads, which count at once.
+-- What was counted here and not yet added; nil where it is added at once.
 local gathered
 
 local function add(key, by)
@@ -101,9 +101,15 @@ function _M.flush()
   for key, by in pairs(all) do dict:incr(key, by, 0) end
 end
 
---- From now on counts are gathered: whoever calls this calls `flush` every second, and in the end.
+--- From now on counts are gathered: whoever calls this calls `flush` every second, and in the end; or `settle` soon.
 function _M.gather()
   gathered = gathered or {}
+end
+
+--- Adds what was gathered; from now on counts are added at once.
+function _M.settle()
+  _M.flush()
+  gathered = nil
 end
 
 --- Adds to a counter.

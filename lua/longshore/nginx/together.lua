@@ -37,7 +37,7 @@ local WRITES = {
 -- @treturn table together; `park` (see longshore.http.transport) and `clock` are for the transports and the
 -- application of this VM
 function _M.new()
-  local self = setmetatable({ members = {} }, mt)
+  local self = setmetatable({ members = {}, left = 0 }, mt)
   function self.park(step, id)
     if not self:is_member() then return nil end
     return yield("event", step, id)
@@ -55,7 +55,7 @@ end
 --- Whether who asks is one of several requests, and can rest. (In a coroutine of somebody else's it cannot.)
 -- @treturn boolean
 function methods:is_member()
-  return not self.held and self.members[running() or false] ~= nil and coroutine.isyieldable()
+  return self.left > 0 and not self.held and self.members[running() or false] ~= nil and coroutine.isyieldable()
 end
 
 --- Lets a store write the changes of several requests together. What the policy does it does without a rest.
@@ -71,10 +71,10 @@ function methods:watch(store, policy)
   end
   for _, name in ipairs { "decide", "notify" } do
     local ask = policy[name]
-    policy[name] = ask and function(...)
-      if not self:is_member() then return ask(...) end
+    policy[name] = ask and function(this, hook, context)
+      if not self:is_member() then return ask(this, hook, context) end
       self.held = true
-      return leave(core.monotonic(), pcall(ask, ...))
+      return leave(core.monotonic(), pcall(ask, this, hook, context))
     end
   end
   for name, place in pairs(WRITES) do

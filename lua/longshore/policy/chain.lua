@@ -35,6 +35,13 @@ local function copy(value, depth)
   return setmetatable(new, getmetatable(value))
 end
 
+-- A context with fields of its own.
+local function fields_of(context)
+  local new = {}
+  for field, value in pairs(context) do new[field] = value end
+  return new
+end
+
 local function broken(self, hook, name, reason, field)
   self.log("error", "policy failed", { hook = hook, policy = name, field = field, reason = errors.redact(reason) })
   return errors.fail("internal", ("the upload policy failed in %s"):format(hook), { hook = hook })
@@ -86,9 +93,11 @@ local function apply(self, hook, policy, context, rewrites, rewritten)
   return true
 end
 
--- What a hook's second argument is.
-local function host_of(self, context)
-  return self.hosts and self.hosts(context) or {}
+-- Calls a hook of somebody's, that may change what it is shown.
+local function call(self, policy, fn, context)
+  -- (What copies by itself needs no copy, and makes the host when it wants one.)
+  if policy.isolated then return pcall(fn, context, self.hosts) end
+  return pcall(fn, copy(context, 2), self.hosts and self.hosts(context) or {})
 end
 
 --- The same policy for somebody who says where hosts come from: the functions that a
@@ -116,7 +125,7 @@ end
 -- @treturn table which fields were rewritten, but for the house rules
 function methods:decide(hook, context)
   assert(contract.hooks[hook], hook)
-  local decision, rewritten = copy(context, 0), {}
+  local decision, rewritten = fields_of(context), {}
   decision.service = contract.service(context)
   for _, policy in ipairs(self.policies) do
     local fn = policy[hook]
@@ -126,7 +135,7 @@ function methods:decide(hook, context)
         -- Our own rules change nothing that they are shown, and call nobody.
         ok, answer, reason = pcall(fn, decision)
       else
-        ok, answer, reason = pcall(fn, copy(decision, 2), host_of(self, decision))
+        ok, answer, reason = call(self, policy, fn, decision)
       end
       local err
       if not ok then
@@ -152,12 +161,12 @@ end
 function methods:notify(hook, context)
   assert(contract.hooks[hook] and contract.hooks[hook].after, hook)
   local failure
-  local shown = copy(context, 0)
+  local shown = fields_of(context)
   shown.service = contract.service(context)
   for _, policy in ipairs(self.policies) do
     local fn = policy[hook]
     if fn then
-      local ok, why = pcall(fn, copy(shown, 2), host_of(self, shown))
+      local ok, why = call(self, policy, fn, shown)
       if not ok then
         failure = failure or tostring(why)
         self.log("error", "policy failed", { hook = hook, policy = policy.name, reason = tostring(why) })

@@ -235,6 +235,8 @@ function _M.open(options)
       refresh()
     elseif hook == "name" then
       return version.name or options.path:match("[^/]*$")
+    elseif hook == "isolated" then
+      return not options.trusted
     elseif hook == "version" then
       return version
     end

@@ -77,29 +77,30 @@ local function answer(self, host, question, ...)
   return true, value
 end
 
--- Runs a call to its end. Returns true and its results, or nil, err.
-local function run(self, host, ...)
-  local box, asked, waited = self.box, 0, 0
+-- What a step of a call came to: true and its results, nil and an error, or the next step, with the host's answer.
+local function go(self, box, host, context, asked, waited, kind, a, b, ...)
+  if kind == "done" then return true, a, b, ... end
+  if kind ~= "ask" then return nil, a end
   local most = self.limits.waiting or _M.defaults.waiting
-  local function after(began, ...)
-    waited = waited + core.monotonic() - began
-    return ...
+  if asked >= MAX_ASKED then
+    box:drop(a)
+    return errors.fail("calls", ("asked its host more than %d times"):format(MAX_ASKED))
   end
-  local function go(kind, a, b, ...)
-    if kind == "done" then return true, a, b, ... end
-    if kind ~= "ask" then return nil, a end
-    asked = asked + 1
-    if asked > MAX_ASKED then
-      box:drop(a)
-      return errors.fail("calls", ("asked its host more than %d times"):format(MAX_ASKED))
-    end
-    if waited > most then
-      box:drop(a)
-      return errors.fail("time", ("waited for its host longer than %.14g seconds"):format(most))
-    end
-    return go(box:run(a, after(core.monotonic(), answer(self, host, b, ...))))
+  if waited > most then
+    box:drop(a)
+    return errors.fail("time", ("waited for its host longer than %.14g seconds"):format(most))
   end
-  return go(box:run(nil, ...))
+  if type(host) == "function" then host = host(context) end
+  local began = core.monotonic()
+  local function next_step(...)
+    return go(self, box, host, context, asked + 1, waited + core.monotonic() - began, box:run(a, ...))
+  end
+  return next_step(answer(self, host, b, ...))
+end
+
+-- Runs a call to its end. Returns true and its results, or nil, err.
+local function run(self, host, operation, a, b)
+  return go(self, self.box, host, b, 0, 0, self.box:run(nil, operation, a, b))
 end
 
 -- A fresh state with the policy loaded.
@@ -132,7 +133,8 @@ end
 --- Calls a hook.
 -- @tparam string hook
 -- @tparam table context data only; copied
--- @tparam[opt] table host functions the policy may call
+-- @tparam[opt] table|function host functions the policy may call, or `host(context)` that makes
+-- them when it calls one
 -- @treturn true
 -- @return what the hook answered, and its reason; or nil, err (`error`,
 -- `instructions`, `time`, `calls`, `memory`)

@@ -262,18 +262,15 @@ local function answer(self, request)
   return ctx.route.handler(ctx)
 end
 
+local function a_bug(thrown)
+  return errors.new("internal", "a bug: " .. tostring(thrown), { trace = debug.traceback("", 2) })
+end
+
 -- Runs a step of a request and makes an answer of whatever comes out.
 local function guarded(self, request, step)
   requests.new(request)
-  local trace
-  local ok, response, err = xpcall(step, function(thrown)
-    trace = debug.traceback("", 2)
-    return thrown
-  end, self, request)
-  if not ok then
-    err = errors.new("internal", "a bug: " .. tostring(response), { trace = trace })
-    response = nil
-  end
+  local ok, response, err = xpcall(step, a_bug, self, request)
+  if not ok then response, err = nil, response end
   if not response and err then
     local id
     err = errors.from(err)

@@ -34,12 +34,18 @@ local function parts(urls)
   return json.array(list)
 end
 
+-- The last shape: in one second all have the same.
+local shaped, shape
+
 --- What a part looks like in the answer to parts/urls, for `part_urls_text`.
 -- @tparam number expires_at
 -- @treturn string
 function _M.part_shape(expires_at)
-  return ('{"part_number":%%n,"offset":%%o,"length":%%l,"expires_at":"%s","url":"%%u"}'):format(
-    responses.rfc3339(expires_at))
+  if expires_at ~= shaped then
+    shaped, shape = expires_at, ('{"part_number":%%n,"offset":%%o,"length":%%l,"expires_at":"%s","url":"%%u"}'):format(
+      responses.rfc3339(expires_at))
+  end
+  return shape
 end
 
 --- The answer to initiate.
