@@ -55,6 +55,32 @@ describe("a batch whose timer never ran", function()
 end)
 
 describe("a batch", function()
+  it("does not wait for longer than is said for the one that is under way", function()
+    local now, turns, waited = 1790000000, {}, {}
+    fake_ngx({ now = function() return now end, timer = { at = function(_, fn, batches)
+      turns[#turns + 1] = function() fn(false, batches) end
+      return 1
+    end } }, function()
+      for _, haste in ipairs { 0.004, 0.02 } do
+        local room = require("longshore.nginx.batches").new { at_once = 1, haste = haste,
+          gate = { queue = 10, waiting = 0, seconds = 30, free = function() return true end },
+          all = function(make) return { "answer to " .. make()[1] } end }
+        room.running = 1
+        assert.equal("answer to x", room:handle "x")
+        assert.equal(1, room.running)
+        assert.same({ haste }, waited)
+        waited = {}
+      end
+    end, function()
+      local posted = 0
+      return { post = function(_, n) posted = posted + n end, wait = function(_, seconds)
+        while turns[1] do table.remove(turns, 1)() end
+        if posted == 0 then waited[#waited + 1], now = seconds, now + seconds end
+        return posted > 0
+      end }
+    end)
+  end)
+
   it("hands back what it did not begin, to be counted by the limits, and what it gave up, which was", function()
     local turns, handed = {}, {}
     fake_ngx({ now = function() return 1000 end, timer = { at = function(_, fn, batches)

@@ -2,7 +2,7 @@
 -- machine, those that come gather, and the next batch takes them all. Each gets its own answer.
 --
 -- Nobody waits for company: where little is asked, a request goes at once, alone; and one that
--- has waited for `HASTE` seconds goes when any thread is free. A batch ends with its slowest request;
+-- has waited for `haste` seconds goes when any thread is free. A batch ends with its slowest request;
 -- one that is much slower than the others is taken out and handled alone, and
 -- so are all for some time then.
 --
@@ -91,7 +91,8 @@ end
 -- One more batch, where there is need of it.
 local function start(self)
   local late = self.waiting[self.first]
-  late = late and ngx.now() - late.since >= self.haste and self.gate:free()
+  -- (nginx's time has whole milliseconds, and what lies between two of them is a little more or less.)
+  late = late and ngx.now() - late.since > self.haste - 0.001 and self.gate:free()
   if self.first > self.last or (self.running >= self.at_once and not late) then return end
   self.running = self.running + 1
   if not ngx.timer.at(0, go, self) then go(true, self) end
