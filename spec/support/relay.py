@@ -533,7 +533,7 @@ def main():
             number = state["connections"]
         if context:
             try:
-                sock.settimeout(10)
+                sock.settimeout(120)
                 sock = context.wrap_socket(sock, server_side=True)
                 sock.settimeout(None)
             except (OSError, ssl.SSLError):

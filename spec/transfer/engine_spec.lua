@@ -10,7 +10,7 @@ local function run(engine, jobs, seconds)
   for i, job in ipairs(jobs) do
     order[assert(engine:add(job))] = i
   end
-  local left, till = #jobs, core.monotonic() + (seconds or 30)
+  local left, till = #jobs, core.monotonic() + (seconds or 120)
   while left > 0 do
     assert(core.monotonic() < till, "the jobs did not end")
     for _, event in ipairs(engine:step(0.2)) do
@@ -382,7 +382,7 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
       local body = { path = victim, offset = 0, length = SIZE }
       if given then body.size, body.mtime_ns = stat.size, stat.mtime_ns end
       local id = assert(engine:add { method = "PUT", url = r.endpoint .. "/x", body = body })
-      local till = core.monotonic() + 30
+      local till = core.monotonic() + 120
       repeat
         for _, event in ipairs(engine:step(0.05)) do
           if event.id == id and event.type ~= "progress" then return event end

@@ -4,7 +4,7 @@ local relay = require "spec.support.relay"
 
 local function run_one(engine, job)
   local id = assert(engine:add(job))
-  local till = core.monotonic() + 20
+  local till = core.monotonic() + 120
   repeat
     for _, event in ipairs(engine:step(0.2)) do
       if event.id == id and event.type ~= "progress" then return event end
@@ -26,6 +26,7 @@ describe("transfer over TLS", function()
   before_each(function() r:clear() end)
 
   local function with(options, fn)
+    options.connect_timeout = 100 -- (valgrind's processors are slow)
     local engine = assert(core.engine(options))
     local ok, why = pcall(fn, engine)
     engine:close()
