@@ -94,6 +94,18 @@ describe("broker: wrong identities", function()
     end
   end)
 
+  it("are given ids in the order of their time", function()
+    local ids = require "longshore.broker.ids"
+    local core = require "longshore.core"
+    local last = ids.new("upl_")
+    for _ = 1, 20 do
+      core.sleep(0.002)
+      local id = ids.new("upl_")
+      assert.is_true(id:sub(1, 13) > last:sub(1, 13), last .. " " .. id)
+      last = id
+    end
+  end)
+
   it("never meet an id twice", function()
     local ids = require "longshore.broker.ids"
     local seen, letters = {}, {}
@@ -102,12 +114,12 @@ describe("broker: wrong identities", function()
       assert.is_nil(seen[id])
       assert.is_true(ids.is(id, "upl_"))
       seen[id] = true
-      for c in id:sub(5):gmatch(".") do letters[c] = (letters[c] or 0) + 1 end
+      for c in id:sub(14):gmatch(".") do letters[c] = (letters[c] or 0) + 1 end
     end
     local different = 0
     for _, n in pairs(letters) do
       different = different + 1
-      assert.truthy(n > 1300 and n < 1950) -- 1625 expected of each
+      assert.truthy(n > 800 and n < 1325) -- 1062 expected of each
     end
     assert.equal(32, different)
   end)

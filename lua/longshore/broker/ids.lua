@@ -12,11 +12,31 @@ local _M = {}
 -- @treturn string
 _M.characters = core.letters
 
---- A new id: a prefix and 26 characters, 130 random bits.
+-- The alphabet in the order of its bytes, so that what is younger sorts behind what is older.
+local ORDERED = "234567abcdefghijklmnopqrstuvwxyz"
+-- The characters of the last moment's time.
+local moment, text
+
+local function time_characters()
+  local now = math.floor(core.now() * 1000)
+  if now ~= moment then
+    local list, rest = {}, now
+    for i = 9, 1, -1 do
+      local digit = rest % 32
+      list[i], rest = ORDERED:sub(digit + 1, digit + 1), (rest - digit) / 32
+    end
+    moment, text = now, table.concat(list)
+  end
+  return text
+end
+
+--- A new id: a prefix and 26 characters, 9 that tell the moment (milliseconds) and 85 random
+-- bits. Rows that are made one after the other lie side by side in a database's indexes then, and
+-- many are written with few pages.
 -- @tparam string prefix such as "upl_"
 -- @treturn string
 function _M.new(prefix)
-  return prefix .. _M.characters(26)
+  return prefix .. time_characters() .. _M.characters(17)
 end
 
 --- A new id that is a number: 1 to 2^53-1, exact on both Luas.
