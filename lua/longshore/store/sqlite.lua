@@ -91,6 +91,8 @@ function _M.dialect(options)
         ("PRAGMA busy_timeout=%.0f"):format(busy_timeout * 1000),
         "PRAGMA foreign_keys=ON",
         "PRAGMA synchronous=" .. synchronous,
+        -- What a savepoint would take back is kept in memory, not in a file of its own.
+        "PRAGMA temp_store=MEMORY",
       } do
         local ok, err = db:query(pragma)
         if not ok then return nil, err end
