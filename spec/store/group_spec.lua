@@ -153,9 +153,9 @@ local function group_contract(open)
       end
     end })
     store.db.statements = {}
-    local results = group { {}, {} }
+    local results = group { {}, {}, function() return errors.fail("quota", "no") end }
     store.db.handle, store.db.statements = handle, {}
-    for i = 1, 2 do
+    for i = 1, 3 do
       assert.is_nil(results[i][2])
       assert.equal("database", results[i][3].code)
     end

@@ -299,47 +299,7 @@ function methods:transaction(fn)
   return leave(self, entered, pcall(self.transact, self, fn))
 end
 
--- One function of a group: everything it did is kept, or nothing. Answers what `pcall` of it did; or
--- nil, err when that cannot be said of it, or when the database wants everything anew.
-local function member(self, fn)
-  local ok, err = run(self, "SAVEPOINT member", collect_affected, 0)
-  if not ok then return nil, err end
-  local result = { pcall(fn) }
-  if not result[1] or (result[2] == nil and result[3] ~= nil) then
-    if result[1] and type(result[3]) == "table" and result[3].code == "busy" then return nil, result[3] end
-    ok, err = run(self, "ROLLBACK TO member", collect_affected, 0)
-    if not ok then return nil, err end
-  end
-  ok, err = run(self, "RELEASE member", collect_affected, 0)
-  if not ok then return nil, err end
-  return result
-end
-
---- Runs several functions that each make one change of the store (a transaction, or
--- statements) in one transaction: they are written, and made durable, together. One
--- that answers `nil, err` or raises is taken back alone, the others stay.
--- @tparam {function,...} functions
--- @treturn {table,...} for each what `pcall` of it answered; `{ true, nil, err }` for all when the database failed
-function methods:group(functions)
-  if not functions[2] then return { { pcall(functions[1]) } } end
-  local called, results, err = pcall(self.transaction, self, function()
-    local list = {}
-    self.grouped = true
-    for i, fn in ipairs(functions) do
-      local why
-      list[i], why = member(self, fn)
-      if not list[i] then return nil, why end
-    end
-    return list
-  end)
-  -- (Were it left so, every later change would be written without a transaction.)
-  self.grouped = false
-  if not called then results, err = nil, errors.new("database", "the database failed: " .. tostring(results)) end
-  if results then return results end
-  results = {}
-  for i = 1, #functions do results[i] = { true, nil, err } end
-  return results
-end
+methods.group = require("longshore.store.group").run
 
 --- Says that a row is being changed; the listener hears it once the change is done.
 -- To be called in the change's transaction, or else after the change.
