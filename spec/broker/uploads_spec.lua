@@ -28,6 +28,31 @@ describe("broker: starting an upload", function()
     assert.equal(10, file.size)
   end)
 
+  it("hands out URLs with the answer, which for a new one takes no look at the database", function()
+    local w = worlds.new()
+    local reads = 0
+    for _, name in ipairs { "upload", "parts" } do
+      local read = w.store[name]
+      w.store[name] = function(...)
+        reads = reads + 1
+        return read(...)
+      end
+    end
+    local upload, info = assert(w:initiate(BODY, { urls = true }))
+    assert.equal(0, reads)
+    local later = assert(w.broker:part_urls(ANN, upload.id))
+    for i, part in ipairs(info.urls) do
+      -- (This store numbers what it signs.)
+      assert.equal((later[i].url:gsub("n=%d+", "")), (part.url:gsub("n=%d+", "")))
+      later[i].url = part.url
+    end
+    assert.same(later, info.urls)
+    assert.equal(3, #info.urls)
+    assert.is_nil(select(2, assert(w:initiate(BODY, { resume = true }))).urls)
+    local _, taken_up = assert(w:initiate(BODY, { resume = true, urls = true }))
+    assert.equal(3, #taken_up.urls)
+  end)
+
   it("announces crc32c only where the store computes it unasked", function()
     local w = worlds.new { profile = { checksum_of_unannounced = false, lists_crc32c = false } }
     assert.equal("none", assert(w:initiate(BODY)).integrity)

@@ -35,17 +35,27 @@ local function missing(self, row)
   return numbers
 end
 
--- What both forms of part_urls begin with: the upload, the numbers, its
--- provider, and for how long to sign; or nil, err.
-local function allow(self, actor, id, numbers)
+local function all_of(row)
+  local numbers = {}
+  for number = 1, row.part_count do numbers[number] = number end
+  return numbers
+end
+
+-- What all forms of part_urls begin with: the upload, the numbers, its
+-- provider, and for how long to sign; or nil, err. One that has just been started is known: `new`.
+local function allow(self, actor, id, numbers, new)
   check.actor(actor)
   local ok, err = self:authorize(actor, "part_urls", "upload")
   if not ok then return nil, err end
-  local row
-  row, err = self:running_upload(actor, id)
-  if not row then return nil, err end
+  local row = new
+  if not row then
+    row, err = self:running_upload(actor, id)
+    if not row then return nil, err end
+  end
   if numbers then
     numbers, err = check.numbers(numbers, row)
+  elseif new then
+    numbers = all_of(row)
   else
     numbers, err = missing(self, row)
   end
@@ -95,6 +105,16 @@ end
 function _M.part_urls(self, actor, id, numbers)
   local row, list, provider, expires = allow(self, actor, id, numbers)
   if not row then return nil, list end
+  return sign(self, row, list, provider, expires)
+end
+
+--- URLs for all parts of an upload that has just been started, and whose row is at hand.
+-- @tparam table actor
+-- @tparam table row
+-- @treturn {table,...} as `part_urls`, or nil, err
+function _M.first_urls(self, actor, row)
+  local allowed, list, provider, expires = allow(self, actor, row.id, nil, row)
+  if not allowed then return nil, list end
   return sign(self, row, list, provider, expires)
 end
 

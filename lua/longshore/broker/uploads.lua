@@ -230,9 +230,10 @@ end
 -- limit), `signs_length` (default true: part URLs are for exactly their length),
 -- `requires_tokens` (default true: complete needs the ETag of every part),
 -- `if_exists`: what a finished file of the same name means: "refuse" (default:
--- conflict), "replace" (it is deleted when this upload completes) or "keep" (both stay)
+-- conflict), "replace" (it is deleted when this upload completes) or "keep" (both stay),
+-- `urls` (true: of the parts that are missing, too)
 -- @treturn table upload
--- @treturn table info `is_resume`; or nil, err
+-- @treturn table info `is_resume`, `urls` (as of `part_urls`); or nil, err
 function _M.initiate(self, actor, request)
   check.actor(actor)
   local r, err = read_request(request)
@@ -263,7 +264,16 @@ function _M.initiate(self, actor, request)
   end
   self.log("info", is_resume and "upload resumed" or "upload started",
     { upload_id = row.id, service = row.service, size = row.size, parts = row.part_count })
-  return self:view_upload(row), { is_resume = is_resume }
+  local urls
+  if request.urls then
+    if is_resume then
+      urls, err = self:part_urls(actor, row.id)
+    else
+      urls, err = self:first_urls(actor, row)
+    end
+    if not urls then return nil, err end
+  end
+  return self:view_upload(row), { is_resume = is_resume, urls = urls }
 end
 
 --- An upload with the parts that are recorded.

@@ -92,13 +92,10 @@ function handlers.initiate(ctx)
   local upload, info = ctx.broker:initiate(ctx.actor, {
     service = "newton", filename = body.filename, content_type = body.file_type, size = body.num_bytes,
     resume = body.resume_if_started, provider = ctx.settings.bucket, signs_length = true,
-    part_size = ctx.settings.part_size, max_size = ctx.settings.max_size,
+    part_size = ctx.settings.part_size, max_size = ctx.settings.max_size, urls = true,
   })
   if not upload then return nil, info end
-  local urls
-  urls, err = ctx.broker:part_urls(ctx.actor, upload.id)
-  if not urls then return nil, err end
-  return responses.json(200, render.upload(upload, urls, info and info.is_resume))
+  return responses.json(200, render.upload(upload, info.urls, info.is_resume))
 end
 
 function handlers.part_urls(ctx)
