@@ -204,8 +204,12 @@ describe("recent rows", function()
       now, asks, queries, wanted = T, true, 0, "again"
       store:close()
       store, cache = assert(stores.open { type = "sqlite", path = ":memory:" }), new_cache()
-      recent.watch(store, { cache = cache, seconds = 7, wanted = function() return wanted end,
-        clock = { now = function() return now end }, again = function() return asks end })
+      recent.watch(store, { cache = cache, seconds = 7, clock = { now = function() return now end },
+        wanted = function(...)
+          if type(wanted) == "function" then return wanted(...) end
+          return wanted
+        end,
+        again = function(what) return asks == true or asks == what end })
       near = recent.only(cache)
       local query = store.db.query
       store.db.query = function(...)
@@ -231,6 +235,24 @@ describe("recent rows", function()
       asks = false
       assert.equal(1, (asked(row.id, OWNER)))
       assert.equal(7, cache.seconds["seen:" .. row.id])
+    end)
+
+    it("are those for all as well", function()
+      wanted = true
+      local row = running()
+      assert.is_true(recent.has(cache, row.id))
+      assert.equal(0, (asked(row.id, OWNER)))
+    end)
+
+    it("are of the kind that who asks takes", function()
+      local kinds = {}
+      asks = "token"
+      local row = running()
+      gone(row.id)
+      assert.equal(1, (asked(row.id, OWNER)))
+      wanted = function(_, what) kinds[#kinds + 1] = what end
+      assert(store:upload(row.id, OWNER))
+      assert.same({ "upload" }, kinds)
     end)
 
     it("are nobody else's: the database says so", function()

@@ -69,7 +69,9 @@ function methods:watch(store, policy)
     if not ok then error((...), 0) end
     return ...
   end
-  for _, name in ipairs { "decide", "notify" } do
+  -- (The house rules take no time, and call nobody.)
+  local own = #(policy.policies or {}) ~= 1
+  for _, name in ipairs(own and { "decide", "notify" } or {}) do
     local ask = policy[name]
     policy[name] = ask and function(this, hook, context)
       if not self:is_member() then return ask(this, hook, context) end

@@ -31,7 +31,8 @@ local STEPS = 1000
 
 local apps, companies = {}, {}
 local lines, request_id = {}, nil
--- Whether what is read now may be answered from the event loop next time, or be what was read a moment ago.
+-- Whether what is read now may be answered from the event loop next time, or be what was read a moment ago:
+-- true; "token" for tokens only.
 local keeping = false
 
 -- Plain data only: an error's metatable and a function would not travel.
@@ -59,8 +60,8 @@ local function app_for(path)
   -- Changes are told of by whatever makes them: the janitor as well.
   if config.broker.cache_seconds > 0 then
     recent.watch(app.store, { cache = shared.cache, seconds = config.broker.cache_seconds, clock = parts.clock,
-      again = function() return keeping end,
-      wanted = function(row) return keeping and near.whose(app, row) end })
+      again = function(what) return keeping == true or keeping == what end,
+      wanted = function(row, what) return (keeping == true or keeping == what) and near.whose(app, row) end })
   end
   company:watch(app.store, app.broker.policy)
   apps[path], companies[path] = app, company
@@ -165,8 +166,9 @@ function _M.handle_all(path, requests)
       return app:handle(request)
     end
   end
+  keeping = "token"
   local results = companies[path]:run(functions, function(i) request_id = requests[i].id end)
-  request_id = nil
+  request_id, keeping = nil, false
   metrics.count("longshore_together_total", "", #requests)
   for i, result in ipairs(results) do
     if result.untouched then

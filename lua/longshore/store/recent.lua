@@ -60,18 +60,18 @@ local function recall(self, id, owner)
   return row
 end
 
-local function read_then_keep(options, read, is_kept, ends)
+local function read_then_keep(options, what, read, is_kept, ends)
   local cache, again = options.cache, options.again
-  local seen = new_reader(cache, FOR_STORES)
+  local seen, open = new_reader(cache, FOR_STORES), new_reader(cache, FOR_ALL)
   return function(self, id, owner)
-    if again and again() then
-      local row = recall(seen, id, owner)
+    if again and again(what) then
+      local row = recall(seen, id, owner) or recall(open, id, owner)
       -- (That its time is over may be news from before it was extended.)
       if row and not (row[ends] and row[ends] <= options.clock.now()) then return row end
     end
     local mark = cache.get("changes:" .. id) or UNMARKED
     local row, err = read(self, id, owner)
-    local wanted = row and is_kept(row) and options.wanted(row)
+    local wanted = row and is_kept(row) and options.wanted(row, what)
     if wanted then
       local place = wanted == "again" and FOR_STORES or FOR_ALL
       cache.set(place .. id, mark .. " " .. json.encode(row), options.seconds)
@@ -82,12 +82,13 @@ end
 
 --- Lets a store's rows be used again.
 -- @tparam table store of longshore.store; changed in place
--- @tparam table options `cache`: `get(key)` and `set(key, text, seconds)`; `seconds` (60 at most); `wanted(row)`:
--- whether to keep a row that was just read, or "again": for the watched stores alone; `again()`: whether who asks now
--- takes such a row (default: nobody does), with `clock`
+-- @tparam table options `cache`: `get(key)` and `set(key, text, seconds)`; `seconds` (60 at most); `wanted(row, what)`:
+-- whether to keep a row that was just read ("token" or "upload"), or "again": for the watched stores alone;
+-- `again(what)`: whether who asks now takes such a row (default: nobody does), with `clock`
 function _M.watch(store, options)
-  store.token = read_then_keep(options, store.token, function(row) return not row.revoked_at end, "expires_at")
-  store.upload = read_then_keep(options, store.upload, function(row) return row.state == "uploading" end, "deadline")
+  store.token = read_then_keep(options, "token", store.token, function(row) return not row.revoked_at end, "expires_at")
+  store.upload = read_then_keep(options, "upload", store.upload, function(row) return row.state == "uploading" end,
+    "deadline")
   store:on_change(function(id) options.cache.set("changes:" .. id, core.letters(16), MARKED) end)
 end
 
