@@ -6,7 +6,9 @@ describe("the log of serve", function()
   local function reader(options)
     out = {}
     options = options or {}
-    options.write = function(text) out[#out + 1] = text:match("^%S+Z (.*)\n$") end
+    options.write = function(text)
+      for line in text:gmatch("([^\n]*)\n") do out[#out + 1] = line:match("^%S+Z (.*)$") end
+    end
     return logs.reader("broker", options)
   end
 

@@ -35,34 +35,32 @@ end
 
 --- Makes a reader for the output of one nginx.
 -- @tparam string name what its lines are marked with
--- @tparam table options `write` (function(text)), `quiet` (warnings and errors only), `debug` (everything)
+-- @tparam table options `write` (function(text), one line or several), `quiet` (warnings and errors only), `debug`
+-- (everything)
 -- @treturn function(chunk) to be called with whatever arrives, nil at the end
 function _M.reader(name, options)
   local rest = ""
-  local function emit(line)
-    if line == "" then return end
+  -- The line of our log, or nil when nobody needs it.
+  local function read(line)
+    if line == "" then return nil end
     local level, text = read_error(line)
     if not level then
       local request = line:match("^request (.*)$") or line:match("^{.*}$") -- the text or the JSON form
       level, text = request and "info" or "error", request or line:gsub(", client: .*$", "")
     end
-    if level == "debug" and not options.debug then return end
-    if options.quiet and (level == "info" or level == "debug") then return end
-    options.write(("%s %s %s %s\n"):format(now(), name, level, errors.redact(text)))
+    if level == "debug" and not options.debug then return nil end
+    if options.quiet and (level == "info" or level == "debug") then return nil end
+    return ("%s %s %s %s\n"):format(now(), name, level, errors.redact(text))
   end
   return function(chunk)
-    if not chunk then
-      emit(rest)
-      rest = ""
-      return
+    local lines, from = {}, 1
+    rest = rest .. (chunk or "\n")
+    for line, after in rest:gmatch("([^\n]*)\n()") do
+      lines[#lines + 1] = read(line)
+      from = after
     end
-    rest = rest .. chunk
-    while true do
-      local line, after = rest:match("^([^\n]*)\n()")
-      if not line then break end
-      emit(line)
-      rest = rest:sub(after)
-    end
+    rest = rest:sub(from)
+    if lines[1] then options.write(table.concat(lines)) end
   end
 end
 

@@ -18,6 +18,7 @@ local methods = {}
 local mt = { __index = methods }
 
 local GRACE, RESTARTS, WINDOW = 30, 5, 60
+local PAUSE = 5 -- milliseconds between looks at a log
 
 --- Makes a supervisor.
 -- @tparam string binary nginx
@@ -75,11 +76,19 @@ end
 local function log_pipe(self, server)
   local fds = assert(uv.pipe({ nonblock = true }, { nonblock = false }))
   local pipe, read = uv.new_pipe(false), logs.reader(server.name, self.output)
+  local pause = uv.new_timer()
   pipe:open(fds.read)
-  pipe:read_start(function(_, chunk)
+  local function take(_, chunk)
     read(chunk)
-    if not chunk then pipe:close() end
-  end)
+    if not chunk then
+      pause:close()
+      return pipe:close()
+    end
+    -- Those that follow at once are taken together: nginx writes each by itself, and would wake us for each.
+    pipe:read_stop()
+    pause:start(PAUSE, 0, function() pipe:read_start(take) end)
+  end
+  pipe:read_start(take)
   return fds.write
 end
 
