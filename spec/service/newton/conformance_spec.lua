@@ -68,7 +68,8 @@ describe("newton over HTTP", function()
   -- What the database says, to compare: nothing may have changed.
   local function snapshot()
     local code, text = support.run(("sqlite3 -cmd '.timeout 5000' %s "
-      .. "'select * from uploads; select * from files; select * from parts;'"):format(support.quote(server.data .. "/longshore.db")))
+      .. "'select * from uploads; select * from files; select * from parts;'")
+      :format(support.quote(server.data .. "/longshore.db")))
     assert.equal(0, code, text)
     return text
   end
