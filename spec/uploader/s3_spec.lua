@@ -150,7 +150,7 @@ describe("uploading to a bucket", function()
       { method = "PUT", match = "partNumber=3&", times = 1, stall = 1000 },
       { method = "PUT", match = "partNumber=4&", times = 1, drop = true },
     }
-    local result = assert(put(path, { engine = { stall_seconds = 1, stall_bytes = 1 } }))
+    local result = assert(put(path, { engine = { stall_seconds = 2, stall_bytes = 1 } }))
     assert.equal(data, stored("f"))
     -- curl itself repeats a request on a connection that was kept and had died.
     assert.is_true(result.retries >= 3)
