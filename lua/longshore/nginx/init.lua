@@ -140,7 +140,7 @@ local function open_gates(self)
   self.batches = batches.new { gate = requests_gate, one = one, all = all "handle_all" }
   -- Parts that the event loop does not sign: such a request takes the thread less time than the way there, and one
   -- thread has done some while the event loop speaks with the others. Where a policy takes longer, more threads do.
-  self.signing = batches.new { gate = requests_gate, one = one, all = all "handle_each", at_once = 1, haste = 0.004,
+  self.signing = batches.new { gate = requests_gate, one = one, all = all "handle_each", at_once = 1, haste = 0.008,
     apart = 0.5 }
 end
 
