@@ -44,6 +44,26 @@ describe("the log of serve", function()
     assert.equal("broker error rest of a trace", out[3])
   end)
 
+  it("takes no longer for a line whose end is far away", function()
+    local read = reader()
+    local began = os.clock()
+    for _ = 1, 64 do read(("x"):rep(1000)) end
+    for _ = 1, 4 do read(("y"):rep(65536)) end
+    read("\nrequest b\n")
+    -- (Looked through anew from each byte of it, this takes minutes.)
+    assert.is_true(os.clock() - began < 5)
+    assert.equal(2, #out)
+    assert.equal("broker info b", out[2])
+  end)
+
+  it("ends a line that never ends", function()
+    local read = reader()
+    for _ = 1, 100 do read(("z"):rep(65536)) end
+    read("\nrequest b\n")
+    assert.is_true(#out[1] >= 256 * 1024 and #out[1] <= 320 * 1024 + 100)
+    assert.equal("broker info b", out[2])
+  end)
+
   it("lets no signature through", function()
     local read = reader { debug = true }
     read('2026/11/20 23:27:31 [error] 7#7: *3 oops "/b/k?X-Amz-Credential=AK%2F1&X-Amz-Signature=deadbeefcafe" x\n')

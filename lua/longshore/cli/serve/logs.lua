@@ -11,6 +11,9 @@ local errors = require "longshore.errors"
 
 local _M = {}
 
+-- Bytes of a line: more than nginx's longest, that of a request whose path is all escaped.
+local MAX_LINE = 256 * 1024
+
 local words = {
   debug = "debug", info = "debug", notice = "info", warn = "warn", error = "error",
   crit = "error", alert = "error", emerg = "error",
@@ -39,7 +42,7 @@ end
 -- (everything)
 -- @treturn function(chunk) to be called with whatever arrives, nil at the end
 function _M.reader(name, options)
-  local rest = ""
+  local pieces, size = {}, 0 -- of the line that has not ended
   -- The line of our log, or nil when nobody needs it.
   local function read(line)
     if line == "" then return nil end
@@ -54,12 +57,18 @@ function _M.reader(name, options)
   end
   return function(chunk)
     local lines, from = {}, 1
-    rest = rest .. (chunk or "\n")
-    for line, after in rest:gmatch("([^\n]*)\n()") do
-      lines[#lines + 1] = read(line)
-      from = after
+    chunk = chunk or "\n"
+    while true do
+      local at = chunk:find("\n", from, true)
+      if not at then break end
+      pieces[#pieces + 1] = chunk:sub(from, at - 1)
+      lines[#lines + 1] = read(table.concat(pieces))
+      pieces, size, from = {}, 0, at + 1
     end
-    rest = rest:sub(from)
+    -- The rest is not looked at again until its end is there; of a line without an end nobody keeps more than this.
+    if from <= #chunk and size < MAX_LINE then
+      pieces[#pieces + 1], size = chunk:sub(from), size + #chunk - from + 1
+    end
     if lines[1] then options.write(table.concat(lines)) end
   end
 end
