@@ -89,6 +89,21 @@ local function group_contract(open)
     assert.same({}, second:parts(half.id))
   end)
 
+  it("runs those that succeed once, and after a failure all of them for some time", function()
+    local runs = 0
+    local function count()
+      runs = runs + 1
+      return true
+    end
+    store.db.careful = nil
+    group { count, count }
+    assert.equal(2, runs)
+    group { count, function() return errors.fail("quota", "no") end }
+    assert.equal(4, runs)
+    for _ = 1, 8 do group { count, function() return errors.fail("quota", "no") end } end
+    assert.equal(12, runs)
+  end)
+
   it("counts those of the same moment", function()
     local results = group { { organization = "few", max_running = 2 }, { organization = "few", max_running = 2 },
       { organization = "few", max_running = 2 }, { organization = "many", max_running = 2 } }

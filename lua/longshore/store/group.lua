@@ -6,6 +6,9 @@ local errors = require "longshore.errors"
 
 local _M = {}
 
+-- After a group with a failure so many have savepoints at once: what fails, as a name that is taken, is soon tried again.
+local CAREFUL = 16
+
 -- Whether what `pcall` answered is no success.
 local function failed(result)
   return not result[1] or (result[2] == nil and result[3] ~= nil)
@@ -68,8 +71,15 @@ end
 -- @treturn {table,...} for each what `pcall` of it answered; `{ true, nil, err }` for all when the database failed
 function _M.run(self, functions)
   if not functions[2] then return { { pcall(functions[1]) } } end
-  local called, results, err = together(self, functions, hopeful)
-  if called and err == ONE_FAILED then called, results, err = together(self, functions, member) end
+  local careful, called, results, err = self.careful or 0, nil, nil, nil
+  if careful == 0 then
+    called, results, err = together(self, functions, hopeful)
+    if called and err == ONE_FAILED then careful = CAREFUL end
+  end
+  if careful > 0 then
+    self.careful = careful - 1
+    called, results, err = together(self, functions, member)
+  end
   if not called then results, err = nil, errors.new("database", "the database failed: " .. tostring(results)) end
   if results then return results end
   results = {}
