@@ -81,6 +81,35 @@ describe("a batch", function()
     end)
   end)
 
+  it("begins when a thread has become free, for who has waited for long enough", function()
+    local now, turns, waits, is_free, room = 1790000000, {}, 0, false, nil
+    fake_ngx({ now = function() return now end, timer = { at = function(_, fn, batches)
+      turns[#turns + 1] = function() fn(false, batches) end
+      return 1
+    end } }, function()
+      room = require("longshore.nginx.batches").new { at_once = 1, haste = 0.008,
+        gate = { queue = 10, waiting = 0, seconds = 30, free = function() return is_free end },
+        all = function(make) return { "answer to " .. make()[1] } end }
+      room.running = 1
+      room:go_on()
+      assert.equal("answer to x", room:handle "x")
+      assert.equal(2, waits)
+    end, function()
+      local posted = 0
+      return { post = function(_, n) posted = posted + n end, wait = function(_, seconds)
+        waits = waits + 1
+        if waits == 2 then
+          now, is_free = now + 0.002, true
+          room:go_on()
+        else
+          now = now + seconds
+        end
+        while turns[1] do table.remove(turns, 1)() end
+        return posted > 0
+      end }
+    end)
+  end)
+
   it("hands back what it did not begin, to be counted by the limits, and what it gave up, which was", function()
     local turns, handed = {}, {}
     fake_ngx({ now = function() return 1000 end, timer = { at = function(_, fn, batches)

@@ -88,11 +88,11 @@ local function go(premature, self)
   self.running = self.running - 1
 end
 
--- One more batch, where there is need of it.
-local function start(self)
+-- One more batch, where there is need of it; `waited`: somebody has waited for long enough.
+local function start(self, waited)
   local late = self.waiting[self.first]
   -- (nginx's time has whole milliseconds, and what lies between two of them is a little more or less.)
-  late = late and ngx.now() - late.since > self.haste - 0.001 and self.gate:free()
+  late = late and (waited or ngx.now() - late.since > self.haste - 0.001) and self.gate:free()
   if self.first > self.last or (self.running >= self.at_once and not late) then return end
   self.running = self.running + 1
   if not ngx.timer.at(0, go, self) then go(true, self) end
@@ -102,10 +102,15 @@ local function wait(self, entry)
   start(self)
   if not entry.turn:wait(self.haste) then
     -- (A batch always ends, and says so; but nginx drops a timer where others have too many.)
-    repeat start(self) until entry.turn:wait(1)
+    repeat start(self, true) until entry.turn:wait(1)
   end
   if entry.response or entry.err then return entry.response, entry.err end
   return self.one(entry.request)
+end
+
+--- A thread has become free: whoever has waited for long enough goes. For the gate to call.
+function methods:go_on()
+  start(self)
 end
 
 --- Handles a request, perhaps together with others.

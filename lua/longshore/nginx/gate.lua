@@ -17,7 +17,8 @@ local mt = { __index = methods }
 --- Makes a gate for this nginx worker.
 -- @tparam table options pool (name of the thread pool), permits, queue (how many may wait), seconds (how long),
 -- advice (the lines of nginx.conf that declare `pool` and enough `vms`)
--- @treturn table gate; `running` and `waiting` are how many calls do so
+-- @treturn table gate; `running` and `waiting` are how many calls do so; `freed`, where somebody sets it, is called
+-- when a thread has become free
 function _M.new(options)
   return setmetatable({
     pool = options.pool, queue = options.queue, seconds = options.seconds, waiting = 0, running = 0,
@@ -107,6 +108,7 @@ function methods:run_with(module, name, make, counted)
   local function leave(called, ...)
     self.running = self.running - 1
     permits:post(1)
+    if self.freed then self.freed() end
     if timer then ngx.thread.kill(timer) end
     if not called then error((...), 0) end
     return collect(self, ...)

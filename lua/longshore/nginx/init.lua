@@ -142,6 +142,10 @@ local function open_gates(self)
   -- thread has done some while the event loop speaks with the others. Where a policy takes longer, more threads do.
   self.signing = batches.new { gate = requests_gate, one = one, all = all "handle_each", at_once = 1, haste = 0.008,
     apart = 0.5 }
+  function requests_gate.freed()
+    self.batches:go_on()
+    self.signing:go_on()
+  end
 end
 
 -- What a location mounts: which services, below which prefix.

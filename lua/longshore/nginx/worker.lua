@@ -89,6 +89,18 @@ local function shorten(about)
     token_id = actor.token_id, via = actor.via }
 end
 
+local function kept(ok, ...)
+  keeping = false
+  if not ok then error((...), 0) end
+  return ...
+end
+
+-- Calls a function whose rows are kept; none are afterwards, whatever comes of it.
+local function keep_during(what, fn, ...)
+  keeping = what
+  return kept(pcall(fn, ...))
+end
+
 -- Calls a method of the application; its result, and what was logged.
 local function call(path, request, method)
   lines, request_id = {}, request.id
@@ -96,9 +108,7 @@ local function call(path, request, method)
   local response
   if app then
     take_body(request, app)
-    keeping = request.near == true
-    response = app[method](app, request)
-    keeping = false
+    response = keep_during(request.near == true, app[method], app, request)
     if response and response.about then shorten(response.about) end
   else
     err = errors.from(err)
@@ -166,9 +176,9 @@ function _M.handle_all(path, requests)
       return app:handle(request)
     end
   end
-  keeping = "token"
-  local results = companies[path]:run(functions, function(i) request_id = requests[i].id end)
-  request_id, keeping = nil, false
+  local company = companies[path]
+  local results = keep_during("token", company.run, company, functions, function(i) request_id = requests[i].id end)
+  request_id = nil
   metrics.count("longshore_together_total", "", #requests)
   for i, result in ipairs(results) do
     if result.untouched then
