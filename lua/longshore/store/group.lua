@@ -6,7 +6,7 @@ local errors = require "longshore.errors"
 
 local _M = {}
 
--- After a group with a failure so many have savepoints at once: what fails, as a name that is taken, is soon tried again.
+-- After a group with a failure so many have savepoints at once: what fails (a name that is taken) is soon tried again.
 local CAREFUL = 16
 
 -- Whether what `pcall` answered is no success.
