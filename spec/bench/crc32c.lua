@@ -67,6 +67,7 @@ for _, peer in ipairs { { "awscrt", "awscrt" }, { "python", "python3-crc32c (Adl
   r.row { case = "64 MiB", ours = found[("isal %d"):format(64 * MiB)].ours, peer = theirs[peer[1]], unit = "GB/s",
     peer_name = peer[2] }
 end
+row("whole file, as by default", "file default", "pread of 1 MiB alone, wall time", 0.9)
 row("whole file, one thread", "file one thread", "pread of 1 MiB alone", 0.9)
 row("whole file, two threads", "file two threads", "one thread, wall time", 1.8)
 row("whole file, two threads", "file two bare", "pread alone, two threads")

@@ -200,7 +200,7 @@ static uint32_t whole_file(const char *path, unsigned threads, uint64_t *size)
   return crc;
 }
 
-enum { BARE, BARE_TWO, ONE, TWO, WAYS };
+enum { BARE, BARE_TWO, ONE, TWO, DEFAULT, WAYS };
 
 static uint32_t one_way(int way, const char *path, uint64_t *size)
 {
@@ -209,7 +209,7 @@ static uint32_t one_way(int way, const char *path, uint64_t *size)
   else if(way == BARE_TWO)
     bare(path, *size, 256 << 10, 2);
   else
-    return whole_file(path, way == ONE ? 1 : 2, size);
+    return whole_file(path, way == DEFAULT ? 0 : way == ONE ? 1 : 2, size);
   return 0;
 }
 
@@ -233,6 +233,7 @@ static void files(const char *path)
     }
   }
   printf("file crc|%" PRIu32 "|%" PRIu64 "|1\n", crc, size);
+  print("file default", wall[DEFAULT], wall[BARE]);
   print("file one thread", cpu[ONE], cpu[BARE]);
   print("file two threads", wall[TWO], wall[ONE]);
   print("file two bare", wall[TWO], wall[BARE_TWO]);
