@@ -23,52 +23,49 @@ function _M.part_length(_, row, number)
   return row.size - (row.part_count - 1) * row.part_size
 end
 
--- Numbers of the parts that are not recorded.
-local function missing(self, row)
-  local known, err = self.store:parts(row.id)
-  if not known then return nil, err end
+-- Numbers of the parts that are not among those that are recorded.
+local function missing(row, recorded)
   local done, numbers = {}, {}
-  for _, part in ipairs(known) do done[part.number] = true end
+  for _, part in ipairs(recorded) do done[part.number] = true end
   for number = 1, row.part_count do
     if not done[number] then numbers[#numbers + 1] = number end
   end
   return numbers
 end
 
-local function all_of(row)
-  local numbers = {}
-  for number = 1, row.part_count do numbers[number] = number end
-  return numbers
-end
-
--- What all forms of part_urls begin with: the upload, the numbers, its
--- provider, and for how long to sign; or nil, err. One that has just been started is known: `new`.
-local function allow(self, actor, id, numbers, new)
-  check.actor(actor)
-  local ok, err = self:authorize(actor, "part_urls", "upload")
-  if not ok then return nil, err end
-  local row = new
-  if not row then
-    row, err = self:running_upload(actor, id)
-    if not row then return nil, err end
-  end
-  if numbers then
-    numbers, err = check.numbers(numbers, row)
-  elseif new then
-    numbers = all_of(row)
-  else
-    numbers, err = missing(self, row)
-  end
-  if not numbers then return nil, err end
-  local decision
-  decision, err = self.policy:decide("before_sign",
+-- What the policy and the provider say to signing these: the provider, and for how long; or nil, err.
+local function decide(self, actor, row, numbers)
+  local decision, err = self.policy:decide("before_sign",
     { actor = actor, upload = self:view_upload(row), numbers = numbers })
   if not decision then return nil, err end
   local provider
   provider, err = self:provider(row.provider)
   if not provider then return nil, err end
   local left = math.ceil(row.deadline - self.clock.now())
-  return row, numbers, provider, math.max(1, math.min(decision.url_seconds, left, MAX_EXPIRES))
+  return provider, math.max(1, math.min(decision.url_seconds, left, MAX_EXPIRES))
+end
+
+-- What both forms of part_urls begin with: the upload, the numbers, its
+-- provider, and for how long to sign; or nil, err.
+local function allow(self, actor, id, numbers)
+  check.actor(actor)
+  local ok, err = self:authorize(actor, "part_urls", "upload")
+  if not ok then return nil, err end
+  local row
+  row, err = self:running_upload(actor, id)
+  if not row then return nil, err end
+  if numbers then
+    numbers, err = check.numbers(numbers, row)
+    if not numbers then return nil, err end
+  else
+    local recorded
+    recorded, err = self.store:parts(id)
+    if not recorded then return nil, err end
+    numbers = missing(row, recorded)
+  end
+  local provider, expires = decide(self, actor, row, numbers)
+  if not provider then return nil, expires end
+  return row, numbers, provider, expires
 end
 
 local function sign(self, row, list, provider, expires)
@@ -113,9 +110,12 @@ end
 -- @tparam table row
 -- @treturn {table,...} as `part_urls`, or nil, err
 function _M.first_urls(self, actor, row)
-  local allowed, list, provider, expires = allow(self, actor, row.id, nil, row)
-  if not allowed then return nil, list end
-  return sign(self, row, list, provider, expires)
+  local ok, err = self:authorize(actor, "part_urls", "upload")
+  if not ok then return nil, err end
+  local numbers = missing(row, {})
+  local provider, expires = decide(self, actor, row, numbers)
+  if not provider then return nil, expires end
+  return sign(self, row, numbers, provider, expires)
 end
 
 -- The same text from a list, for uploads and providers that have no faster way.
