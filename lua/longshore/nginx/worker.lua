@@ -35,6 +35,10 @@ local lines, request_id = {}, nil
 -- true; "token" for tokens only.
 local keeping = false
 
+local function keeps(what)
+  return keeping == true or keeping == what
+end
+
 -- Plain data only: an error's metatable and a function would not travel.
 local function log(level, message, fields)
   local plain = {}
@@ -60,8 +64,7 @@ local function app_for(path)
   -- Changes are told of by whatever makes them: the janitor as well.
   if config.broker.cache_seconds > 0 then
     recent.watch(app.store, { cache = shared.cache, seconds = config.broker.cache_seconds, clock = parts.clock,
-      again = function(what) return keeping == true or keeping == what end,
-      wanted = function(row, what) return (keeping == true or keeping == what) and near.whose(app, row) end })
+      again = keeps, wanted = function(row, what) return keeps(what) and near.whose(app, row) end })
   end
   company:watch(app.store, app.broker.policy)
   apps[path], companies[path] = app, company
