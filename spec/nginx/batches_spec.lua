@@ -184,11 +184,6 @@ describe("starts of uploads that come together", function()
     return given
   end
 
-  local function counter(name)
-    local text = http.request { method = "GET", url = server.url .. "/metrics" }.body
-    return tonumber(text:match("\n" .. name .. " (%d+)") or 0)
-  end
-
   local function with_store(fn)
     local store = assert(stores.open { type = "sqlite", path = server.data .. "/longshore.db" })
     fn(store)
@@ -196,7 +191,7 @@ describe("starts of uploads that come together", function()
   end
 
   it("each get their own answer", function()
-    local before = counter "longshore_together_total"
+    local before = server:counter "longshore_together_total"
     local bodies, tokens = {}, {}
     for i = 1, MANY do bodies[i] = body() end
     bodies[7], bodies[13], bodies[20] = body("refused"), body("n", { num_bytes = -1 }), "{"
@@ -234,7 +229,7 @@ describe("starts of uploads that come together", function()
       assert.equal(200, http.read(connection, "POST").status)
       connection:close()
     end
-    assert.is_true(counter "longshore_together_total" > before)
+    assert.is_true(server:counter "longshore_together_total" > before)
   end)
 
   it("are answered when nginx is told to stop", function()

@@ -41,10 +41,7 @@ describe("URLs for parts from the event loop", function()
     return post(id .. "/parts/urls", { part_numbers = { 1, 3, 2 } }, token)
   end
 
-  local function near()
-    local text = http.request { method = "GET", url = server.url .. "/metrics" }.body
-    return tonumber(text:match("\nlongshore_near_total (%d+)") or 0)
-  end
+  local function near() return server:counter "longshore_near_total" end
 
   -- Asks until the event loop answers; that answer.
   local function warm(id, token)
@@ -189,8 +186,7 @@ describe("URLs for parts from the event loop", function()
     local id = initiate()
     assert.truthy(warm(id))
     local function requests()
-      local text = http.request { method = "GET", url = server.url .. "/metrics" }.body
-      return tonumber(text:match('\nlongshore_requests_total{operation="newton%.part_urls",status="200"} (%d+)'))
+      return server:counter 'longshore_requests_total{operation="newton.part_urls",status="200"}'
     end
     -- (Now and then a thread answers, which reads the rows anew.)
     local before, counted, asked = near(), requests(), 0

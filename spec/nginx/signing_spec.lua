@@ -52,11 +52,6 @@ describe("parts that come together to be signed by a policy's leave", function()
     return http.call("POST", server.url .. path(id), token or server.token, { part_numbers = { 1 } })
   end
 
-  local function counter(name)
-    local text = http.request { method = "GET", url = server.url .. "/metrics" }.body
-    return tonumber(text:match("\n" .. name .. " (%d+)") or 0)
-  end
-
   local function new_token(options)
     return mounted.longshore(("token create --data %s %s"):format(quote(server.data), options)):match("ls_[%w_]+")
   end
@@ -72,7 +67,7 @@ describe("parts that come together to be signed by a policy's leave", function()
       bodies[i] = { part_numbers = i % 2 == 0 and { 1, 3, 2 } or { 2 } }
       tokens[i] = i % 8 == 0 and other or nil
     end
-    local before = counter "longshore_together_total"
+    local before = server:counter "longshore_together_total"
     local wanted = { plain = 200, refused = 403, short = 200, count = 200, nobodys = 404 }
     -- Two starts of uploads that keep both threads, until the others have come.
     between:clear()
@@ -107,8 +102,8 @@ describe("parts that come together to be signed by a policy's leave", function()
       assert.equal(200, http.read(connection, "POST").status)
       connection:close()
     end
-    assert.is_true(counter "longshore_together_total" > before)
-    assert.equal(0, counter "longshore_near_total")
+    assert.is_true(server:counter "longshore_together_total" > before)
+    assert.equal(0, server:counter "longshore_near_total")
   end)
 
   it("count against a token's rate once each, those too that a slow hook keeps from company", function()

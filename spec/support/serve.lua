@@ -1,4 +1,5 @@
 -- `longshore serve` for specs: real nginx, real disk store, on free ports.
+local http = require "spec.support.http"
 local lfs = require "lfs"
 local support = require "spec.support"
 local uv = require "luv"
@@ -64,6 +65,13 @@ function methods:start(seconds)
   local token = support.read_file(self.data .. "/token")
   self.token = token and token:gsub("%s+$", "")
   return self
+end
+
+--- What a counter of its metrics is at; 0: nothing was counted. `name` with its labels, where it has any.
+function methods:counter(name)
+  local text = "\n" .. http.request { method = "GET", url = self.url .. "/metrics" }.body
+  local _, at = text:find("\n" .. name .. " ", 1, true)
+  return at and tonumber(text:match("^%d+", at + 1)) or 0
 end
 
 --- Asks it to stop; returns the exit code.
