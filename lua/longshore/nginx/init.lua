@@ -368,7 +368,7 @@ function _M.healthz()
 end
 
 --- Whether requests can be served: 200 when the database answered the last look
--- at it, 503 with the reason when it did not or has not come back.
+-- at it, 503 with what to do when it did not or has not come back. The reason is in nginx's error log.
 function _M.readyz()
   local err = lacking()
   if err then return plain(503, err.message) end

@@ -16,8 +16,8 @@ local snapshot = require "longshore.nginx.snapshot"
 
 local _M = {}
 
--- Seconds between looks at the database; looks between counts of what it holds.
-local WATCH, COUNT = 5, 6
+-- Seconds between looks at the database; looks between counts of what it holds, and between lines that say the same.
+local WATCH, COUNT, AGAIN = 5, 6, 60
 
 -- A turn that must not overtake itself.
 local function guarded(name, fn)
@@ -50,18 +50,26 @@ local function outbox_turn(target)
 end
 
 local looks, before = 0, ""
+
+-- Who probes is told what to do; what went wrong has paths and names in it and is said in the log: when it changes, and
+-- now and then, as logs are thrown away.
+local function advise(found, err)
+  if found and found.ready then return "" end
+  if err and err.reason == "setup" then return err.message end
+  return "the broker cannot use its database; nginx's error log says why, in a line with \"readiness:\""
+end
+
 local watch_turn = guarded("watch", function(state, how)
   looks = looks + 1
   local found, err = how.run(state, "watch", "watch", state.path, looks % COUNT == 1)
-  local dict = ngx.shared[blocks.dictionary]
-  local why = not found and tostring(err) or not found.ready and found.why or ""
-  if why ~= before then
-    -- (Said when it changes: a probe's answer is seen by few.)
+  local dict, advice = ngx.shared[blocks.dictionary], advise(found, err)
+  local why = advice == "" and "" or not found and tostring(err) or found.why
+  if why ~= before or why ~= "" and looks % AGAIN == 0 then
     ngx.log(why == "" and ngx.NOTICE or ngx.ERR, "readiness: ", why == "" and "the database answers again"
       or (errors.redact(why):gsub("%c", " ")))
     before = why
   end
-  dict:set("ready", why)
+  dict:set("ready", advice)
   dict:set("ready_at", ngx.now())
   metrics.set("longshore_ready", "", why == "" and 1 or 0)
   for family, label in pairs { uploads = "state", cleanups = "kind", events = "target" } do
