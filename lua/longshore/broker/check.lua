@@ -2,6 +2,7 @@
 --
 -- Room: broker, no I/O.
 -- @module longshore.broker.check
+local contract = require "longshore.policy.contract"
 local errors = require "longshore.errors"
 
 local _M = {}
@@ -44,9 +45,7 @@ function _M.content_type(value)
   if value == nil then return "application/octet-stream" end
   if type(value) ~= "string" then return invalid("content_type", "string expected") end
   if #value > 255 then return invalid("content_type", "at most 255 bytes") end
-  local token = "[%w!#$&^_%.+%-]+"
-  if not value:find("^" .. token .. "/" .. token .. "$")
-    and not (value:find("^" .. token .. "/" .. token .. "%s*;") and not value:find("[^ -~]")) then
+  if not contract.is_content_type(value) then
     return invalid("content_type", "a MIME type such as video/mp4 is expected")
   end
   return value

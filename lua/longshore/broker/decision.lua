@@ -99,6 +99,18 @@ function _M.broken(self, hook, field, why)
   return errors.fail("internal", ("the upload policy failed in %s"):format(hook), { hook = hook })
 end
 
+--- Whether the bucket that a policy named is one.
+-- @tparam table self broker
+-- @tparam table decision
+-- @tparam table rewritten
+-- @return true, or nil, err
+function _M.check_bucket(self, decision, rewritten)
+  if not rewritten.provider then return true end
+  local provider, err = self:provider(decision.provider)
+  if provider then return true end
+  return _M.broken(self, "before_initiate", "provider", err.message)
+end
+
 --- What is to be remembered until the bytes are there.
 -- @tparam table fields
 -- @treturn ?string nil: nothing

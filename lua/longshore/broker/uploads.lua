@@ -241,14 +241,16 @@ function _M.initiate(self, actor, request)
   local ok
   ok, err = self:authorize(actor, r.operation, "upload", r.service)
   if not ok then return nil, err end
-  local decision
-  decision, err = self.policy:decide("before_initiate", {
+  local decision, rewritten
+  decision, rewritten = self.policy:decide("before_initiate", {
     actor = actor, operation = r.operation, service = r.service, filename = r.filename,
     content_type = r.content_type, size = r.size, max_size = r.max_size, metadata = r.metadata,
     part_size = r.part_size, resume = r.resume, provider = r.provider, if_exists = r.if_exists,
     file_id = ids.new("fil_"), upload_id = ids.new("upl_"),
   })
-  if not decision then return nil, err end
+  if not decision then return nil, rewritten end
+  ok, err = decision_room.check_bucket(self, decision, rewritten)
+  if not ok then return nil, err end
   r.if_exists = decision.if_exists
 
   local row

@@ -24,14 +24,11 @@ local MAX_WORDS = 2000
 local methods = {}
 local mt = { __index = methods, __name = "longshore.policy" }
 
--- Tables a hook could change are its own copies, two levels deep: enough for
--- actor.rights and the fields of upload and file.
-local function copy(value, depth)
+-- Tables a hook could change are its own copies.
+local function copy(value)
   if type(value) ~= "table" then return value end
   local new = {}
-  for k, v in pairs(value) do
-    new[k] = depth > 0 and copy(v, depth - 1) or v
-  end
+  for k, v in pairs(value) do new[k] = copy(v) end
   return setmetatable(new, getmetatable(value))
 end
 
@@ -83,7 +80,7 @@ local function apply(self, hook, policy, context, rewrites, rewritten)
       return broken(self, hook, name, ("%s cannot be rewritten for uploads of %s: %s"):format(field,
         context.service, fixed[field]), field)
     end
-    local ok, expected = check(value)
+    local ok, expected = check(value, context)
     if not ok then
       return broken(self, hook, name, ("%s: %s expected"):format(field, expected), field)
     end
@@ -97,7 +94,7 @@ end
 local function call(self, policy, fn, context)
   -- (What copies by itself needs no copy, and makes the host when it wants one.)
   if policy.isolated then return pcall(fn, context, self.hosts) end
-  return pcall(fn, copy(context, 2), self.hosts and self.hosts(context) or {})
+  return pcall(fn, copy(context), self.hosts and self.hosts(context) or {})
 end
 
 --- The same policy for somebody who says where hosts come from: the functions that a

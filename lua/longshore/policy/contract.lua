@@ -37,6 +37,7 @@
 --
 -- Room: policy, no I/O.
 -- @module longshore.policy.contract
+local json = require "longshore.json"
 local keys = require "longshore.policy.keys"
 
 local _M = {}
@@ -50,17 +51,42 @@ end
 
 local function text(limit)
   return function(v)
-    return type(v) == "string" and v ~= "" and #v <= limit and not v:find("[%c]"),
-      ("text of 1 to %d bytes without control characters"):format(limit)
+    return type(v) == "string" and v ~= "" and #v <= limit and not v:find("[%c]") and not json.bad_utf8(v),
+      ("text (UTF-8) of 1 to %d bytes without control characters"):format(limit)
   end
 end
 
-local function key(v)
-  return keys.is_safe(v), "a key of safe characters (A-Z a-z 0-9 . _ ~ - /), no empty, . or .. segment"
+-- Two uploads of one key would be one object, which each of them replaces and deletes.
+local function key(v, context)
+  if not keys.is_safe(v) then
+    return false, "a key of safe characters (A-Z a-z 0-9 . _ ~ - /), no empty, . or .. segment"
+  end
+  local file_id, upload_id = context.file_id or "", context.upload_id or ""
+  return v:find(file_id, 1, true) ~= nil or v:find(upload_id, 1, true) ~= nil,
+    "a key of its own (with context.file_id or context.upload_id in it)"
 end
 
-local function plain(v)
-  return type(v) == "table", "a table"
+-- Data that can be kept as JSON, by names.
+local function object(v)
+  if type(v) ~= "table" or json.is_array(v) then return false, "a table of fields by name" end
+  for name in pairs(v) do
+    if type(name) ~= "string" then return false, "a table of fields by name" end
+  end
+  local ok, why = pcall(json.encode, v)
+  return ok, not ok and "what can be kept as JSON (" .. tostring(why):gsub("^json.encode: ", "") .. ")"
+end
+
+local MIME = "[%w!#$&^_%.+%-]+/[%w!#$&^_%.+%-]+"
+
+--- Whether a text is a MIME type, with parameters perhaps.
+-- @tparam string v
+-- @treturn boolean
+function _M.is_content_type(v)
+  return #v <= 255 and (v:find("^" .. MIME .. "$") or v:find("^" .. MIME .. " *;[ -~]*$")) ~= nil
+end
+
+local function content_type(v)
+  return type(v) == "string" and _M.is_content_type(v), "a MIME type such as video/mp4"
 end
 
 local url_seconds = whole(1, 604800)
@@ -91,9 +117,14 @@ end
 local function list_of(check)
   return function(v)
     if type(v) ~= "table" then return false, "a list" end
+    local count = 0
     for i, value in ipairs(v) do
       local ok, expected = check(value)
       if not ok then return false, ("%d: %s"):format(i, expected) end
+      count = i
+    end
+    for at in pairs(v) do -- what stands beside the list would be no part of it
+      if type(at) ~= "number" or at < 1 or at > count then return false, "a list without holes and names" end
     end
     return true
   end
@@ -122,8 +153,9 @@ local function headers(v)
   if type(v) ~= "table" then return false, "a table of headers" end
   for name, value in pairs(v) do
     if not _M.headers[name] then return false, ("a header that an object may have (not %s)"):format(tostring(name)) end
-    if type(value) ~= "string" or value == "" or #value > 1024 or value:find("[^\32-\126]") then
-      return false, ("%s: printable ASCII"):format(name)
+    if type(value) ~= "string" or value == "" or #value > 1024 or not value:find("^[!-~][ -~]*$")
+      or value:sub(-1) == " " then
+      return false, ("%s: printable ASCII without spaces around it"):format(name)
     end
   end
   return true
@@ -183,7 +215,7 @@ _M.hooks = {
   authenticate = {
     sees = { "service", "method", "path", "token", "client" },
     rewrites = { actor = record({ user = text(255), organization = text(255), tenant = text(255), rights = rights,
-      via = text(32), token_id = text(64), client = plain, principal = plain,
+      via = text(32), token_id = text(64), client = object, principal = object,
       rate = record({ requests = whole(1, 1000000000), seconds = whole(1, 86400) }, { "requests", "seconds" }) },
       { "user", "organization", "tenant", "rights" }) },
   },
@@ -202,8 +234,8 @@ _M.hooks = {
     rewrites = {
       key = key,
       provider = text(255),
-      content_type = text(255),
-      metadata = plain,
+      content_type = content_type,
+      metadata = object,
       part_size = whole(1, 9007199254740991), -- where longshore plans the parts (newton, geolens)
       upload_seconds = whole(1, 315360000), -- of a service with an end of its own: if that is sooner
       max_running = whole(1, 9007199254740991),
@@ -235,7 +267,7 @@ _M.hooks = {
 
   before_download = {
     sees = { "file" },
-    rewrites = { url_seconds = url_seconds, filename = text(1024), content_type = text(255) },
+    rewrites = { url_seconds = url_seconds, filename = text(1024), content_type = content_type },
   },
 
   -- Who may see these is about to change. `visibility`: what it becomes.

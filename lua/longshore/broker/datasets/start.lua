@@ -197,7 +197,9 @@ function _M.new_job(self, actor, request, limits)
     part_size = limits.part_size, if_exists = dataset and "replace" or "keep", current = current,
   })
   if not decision then return nil, rewritten end
-  local ok, err = decisions.may_replace(decision, current)
+  local ok, err = decisions.check_bucket(self, decision, rewritten)
+  if not ok then return nil, err end
+  ok, err = decisions.may_replace(decision, current)
   if not ok then return nil, err end
   local window = decisions.seconds(decision, rewritten, limits.window)
   local job = {

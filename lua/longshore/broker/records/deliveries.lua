@@ -61,7 +61,9 @@ function _M.decide(self, actor, record, limits, ask)
     resume = ask.resume == true, if_exists = ask.if_exists, current = there and views.file(there) or nil,
   })
   if not decision then return nil, rewritten end
-  local ok, err = decisions.may_replace(decision, ask.current and views.file(ask.current))
+  local ok, err = decisions.check_bucket(self, decision, rewritten)
+  if not ok then return nil, err end
+  ok, err = decisions.may_replace(decision, ask.current and views.file(ask.current))
   if not ok then return nil, err end
   local seconds = decisions.seconds(decision, rewritten, limits.link_seconds)
   if ask.resume then return { seconds = seconds } end
