@@ -333,6 +333,13 @@ describe("longshore serve", function()
 
   local as_root = root and it or pending
 
+  -- What is neither nobody's nor what root keeps.
+  local function others_below(data)
+    local _, out = support.run(("cd %s && find . ! -user nobody ! -path . ! -path ./objects "
+      .. "! -path ./objects/.bodies ! -path ./run ! -path './run/*'"):format(data))
+    return out
+  end
+
   as_root("runs as the user that the configuration names", function()
     local dir = support.tmpdir()
     support.run("chmod 755 " .. dir)
@@ -342,12 +349,60 @@ describe("longshore serve", function()
     local _, users = support.run("ps -o user= -p " .. table.concat(server:nginx_pids("broker"), ","))
     assert.truthy(users:find("nobody"), users)
     assert.equal(0, server:stop())
-    local _, owners = support.run("find " .. dir .. "/data ! -user nobody")
-    assert.equal("", owners)
-    support.run("chown root " .. dir .. "/data")
+    assert.equal("", others_below(dir .. "/data"))
+    -- It is remembered.
+    server.config = nil
+    server:start()
+    _, users = support.run("ps -o user= -p " .. table.concat(server:nginx_pids("broker"), ","))
+    assert.truthy(users:find("nobody"), users)
+    assert.equal(0, server:stop())
+    server.config = support.write_file(dir .. "/longshore.lua", "return { nginx = { user = 'nobody' } }")
+    support.run(("chown root:root %s/data && chmod 700 %s/data"):format(dir, dir))
     local ok, why = pcall(server.start, server)
     assert.is_false(ok)
     assert.truthy(tostring(why):find("nginx.user: ", 1, true), why)
+  end)
+
+  as_root("keeps what root reads from the user of its workers, who write beside it", function()
+    local dir = support.tmpdir()
+    support.run("chmod 755 " .. dir .. " && install -d -o nobody -g nogroup " .. dir .. "/data")
+    -- (What that user has put there before is not what root reads, or gives away.)
+    support.run(("cd %s/data && mkdir -p run/broker && ln -s %s/victim run/broker/tmp_proxy && ln -s %s/victim "
+      .. "token.new && chown -R -h nobody:nogroup run token.new && mkdir %s/victim"):format(dir, dir, dir, dir))
+    local server = serve.start { data = dir .. "/data", tree = support.public_tree() }
+    local function worker(command)
+      local code, out = support.run(("cd %s && setpriv --reuid=nobody --regid=nogroup --clear-groups sh -c %s 2>&1")
+        :format(server.data, support.quote(command)))
+      return code, out
+    end
+    for _, command in ipairs { "echo >> run/broker/nginx.conf", "echo >> run/diskstore/nginx.conf",
+      "echo >> run/config.lua", "echo >> run/lock", "echo >> run/broker/nginx.pid", "echo > run/new",
+      "echo > run/broker/new", "mv run run.old", "rm -rf run", "mv run/broker run/old", "chmod 777 .", "chmod 777 run",
+      "mv run/broker/tmp_proxy run/broker/x", "mv run/broker/tmp_client_body run/broker/x", "mv objects other",
+      "mv objects/.bodies objects/x", "mv objects/.bodies/nginx objects/x" } do
+      local code, out = worker(command)
+      assert.is_true(code ~= 0, command)
+      assert.truthy(out:find("Permission denied", 1, true) or out:find("not permitted", 1, true), out)
+    end
+    assert.equal(0, worker("grep -q broker run/config.lua && grep -q events run/broker/nginx.conf"))
+    assert.equal(0, worker("echo > mine && mv mine yours && rm yours && echo > objects/mine && rm objects/mine"))
+    -- Nobody else looks in.
+    local code = support.run(("setpriv --reuid=65533 --regid=65533 --clear-groups ls %s/run"):format(server.data))
+    assert.is_true(code ~= 0)
+    -- Bodies go through the folders that nginx gave to that user.
+    assert.equal(200, put_file(server, "a", ("x"):rep(400000)).status)
+    server.process:kill("sighup")
+    assert.truthy(support.wait_until(function()
+      return (support.read_file(server.log) or ""):find("read the configuration again", 1, true)
+    end, 30), support.read_file(server.log))
+    assert.equal(("x"):rep(400000), get_file(server, "a"))
+    assert.equal(0, server:stop())
+    server:start()
+    assert.equal(200, put_file(server, "b", "again").status)
+    assert.equal(0, server:stop())
+    assert.equal("", others_below(server.data))
+    local _, owner = support.run("stat -c %U " .. dir .. "/victim && ls " .. dir .. "/victim")
+    assert.equal("root\n", owner)
   end)
 
   as_root("says which folder keeps its user from reading longshore itself", function()
@@ -368,11 +423,17 @@ describe("longshore serve", function()
     local _, users = support.run("ps -o user= -p " .. table.concat(server:nginx_pids(), ","))
     assert.truthy(users:find("nobody"), users)
     assert.equal(0, server:stop())
-    local _, owners = support.run("find " .. dir .. "/data ! -user nobody")
-    assert.equal("", owners)
-    -- The same folder, now without root.
-    local process = support.spawn("/usr/bin/setpriv", { stdout = "/dev/null", env = server:environment(),
-      args = { "--reuid=nobody", "--regid=nogroup", "--clear-groups", "/usr/bin/" .. support.lua, (unpack or table.unpack)(server:command()) } }) -- luacheck: ignore
+    assert.equal("", others_below(dir .. "/data"))
+    -- The same folder, now without root, who has to let go of it.
+    local function without_root(out)
+      return support.spawn("/usr/bin/setpriv", { stdout = out, env = server:environment(), args = { "--reuid=nobody",
+        "--regid=nogroup", "--clear-groups", "/usr/bin/" .. support.lua,
+        (unpack or table.unpack)(server:command()) } }) -- luacheck: ignore
+    end
+    assert.equal(1, without_root(dir .. "/out"):wait(40))
+    assert.truthy(support.read_file(dir .. "/out"):find("chown -R " .. dir .. "/data", 1, true))
+    support.run("chown -R nobody:nogroup " .. dir .. "/data")
+    local process = without_root "/dev/null"
     assert.truthy(support.wait_until(function()
       local ok, response = pcall(info, server)
       return ok and response and response.status == 200

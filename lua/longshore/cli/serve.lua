@@ -6,7 +6,8 @@
 -- Started by root, nginx's workers run as the owner of the data folder (or as
 -- `nginx.user` of the configuration). A folder that root makes is root's: give
 -- the server fewer rights by making the folder first, for example with
--- `install -d -o www-data -g www-data /var/lib/longshore`.
+-- `install -d -o www-data -g www-data /var/lib/longshore`. Root then takes the
+-- folder itself and what is read as root (`longshore.cli.serve.apart`).
 --
 -- Room: cli.
 -- @module longshore.cli.serve
@@ -33,6 +34,7 @@ function _M.configure(parser)
   parser:option("--store-listen"):argname("HOST:PORT")
     :description("The disk store's address (default 127.0.0.1:9000).")
   parser:option("--renew"):hidden(true) -- see longshore.cli.serve.renewal
+  parser:flag("--first-token"):hidden(true) -- see first_token
   parser:flag("-q --quiet"):description("Print warnings and errors only.")
   parser:epilog [[
 Exit codes: 0 stopped when told to, 1 could not start or gave up, 2 wrong usage.
@@ -86,14 +88,14 @@ local function prepare(args)
     ok, err = host_module.readable(found, user, uid, gid)
     if not ok then return nil, err end
   end
-  local owner = uid and { uid = uid, gid = gid }
+  local owner = host_module.owner(uid, gid)
   ok, err = setup.own(config, owner, fresh)
   if not ok then return nil, err end
+  local lock
+  lock, err = setup.lock(config)
+  if not lock then return nil, err end
   ok, err = setup.folders(config, owner)
   if not ok then return nil, err end
-  local lock
-  lock, err = setup.lock(config, owner)
-  if not lock then return nil, err end
   ok, err = setup.prepare(config, owner)
   if not ok then return nil, err end
   -- Again: the credentials are there now.
@@ -101,11 +103,22 @@ local function prepare(args)
   if not config then return nil, err end
   ok, err = require("longshore.service").check(config)
   if not ok then return nil, err end
-  found.user, found.access_log = user, access_log(config, args)
+  found.user, found.access_log, found.apart = user, access_log(config, args), owner ~= nil
   local servers
   servers, err = setup.write_conf(config, found, owner)
   if not servers then return nil, err end
   return { config = config, found = found, servers = servers, owner = owner, lock = lock, setup = setup }
+end
+
+-- Whether the first token was made now. Root touches nothing of the workers' but as them.
+local function first_token(ready)
+  local data = ready.config.data
+  if not ready.owner then return ready.setup.first_token(ready.config) end
+  local shell = require("longshore.cli.serve.host").shell
+  local said, err = require("longshore.cli.serve.apart").as_worker(("%s serve --first-token --config %s"):format(
+    require("longshore.cli.serve.renewal").program(), shell(data .. "/run/config.lua")), ready.owner)
+  if not said then return nil, err end
+  return said == "made"
 end
 
 local function announce(say, ready, token)
@@ -141,6 +154,15 @@ function _M.run(args)
       io.stdout:flush()
     end
   end
+  if args.first_token then
+    local config, err = load(args)
+    if not config then return nil, err end
+    local made
+    made, err = require("longshore.cli.serve.setup").first_token(config)
+    if made == nil then return nil, err end
+    if made then common.out "made\n" end
+    return 0
+  end
   if args.renew then return require("longshore.cli.serve.renewal").write(load, access_log, args) end
   local ready, err = prepare(args)
   if not ready then return nil, err end
@@ -157,8 +179,8 @@ function _M.run(args)
     if not ok then return nil, err end
   end
   local token
-  token, err = ready.setup.first_token(ready.config, ready.owner)
-  if err then return nil, err end
+  token, err = first_token(ready)
+  if token == nil then return nil, err end
   for _, server in ipairs(ready.servers) do
     local ok
     ok, err = supervisor:test(server)

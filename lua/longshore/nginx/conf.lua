@@ -8,6 +8,7 @@
 --       modules = { "/usr/lib/nginx/modules/ndk_http_module.so", ... },
 --       lua_path = "/src/lua/?.lua;...", lua_cpath = "/src/build/luajit/?.so",
 --       user = "name group" | nil,        -- only where nginx starts as root
+--       bodies = "/data/objects/.bodies/nginx" | nil,  -- where the disk store's nginx spools, if not where it would
 --       files = { soft = 1024, hard = 4096 } | nil,  -- how many it may have open
 --       error_log = "stderr" (default), access_log = path | "syslog:..." | "/dev/stderr" | "none" | "off" (default) }
 --

@@ -42,7 +42,7 @@ function _M.render(config, host)
   end
   return conf.render(given, {
     listen = config.broker.listen, tls = config.broker.tls, workers = config.broker.workers,
-    log_level = config.log.level, pools = blocks.pools(config.broker), body_folder = config.data .. "/spool",
+    log_level = config.log.level, pools = blocks.pools(config.broker), body_folder = host.folder .. "/tmp_client_body",
     server = server, http = http,
   })
 end

@@ -30,7 +30,7 @@ function _M.render(config, host)
   list[#list + 1] = { name = "diskstore_files", threads = disk.threads, max_queue = 65536, vms = 0 }
   return conf.render(host, {
     listen = disk.listen, tls = disk.tls, workers = disk.workers, log_level = config.log.level,
-    pools = list, body_folder = disk.folder .. "/spool",
+    pools = list, body_folder = host.bodies or disk.folder .. "/spool",
     http = {
       "lua_shared_dict longshore_diskstore 4m;",
       -- Named in a format, the id is made once for a request.

@@ -132,6 +132,19 @@ local function lookup(database, id)
   f:close()
 end
 
+-- Whose a data folder is: its owner's, or whose it was when root took it (see longshore.cli.serve.apart).
+local function whose(data)
+  local stat, run = uv.fs_stat(data), uv.fs_lstat(data .. "/run")
+  if not stat then return 0, 0 end
+  if stat.uid == 0 and run and run.type == "directory" and run.uid == 0 then
+    local f = io.open(data .. "/run/user", "r")
+    local uid, gid = (f and f:read("*l") or ""):match("^(%d+) (%d+)$")
+    if f then f:close() end
+    if uid then return tonumber(uid), tonumber(gid) end
+  end
+  return stat.uid, stat.gid
+end
+
 --- The user and group that nginx's workers should run as: only root can choose,
 -- and takes the owner of the data folder, so that its files stay theirs.
 -- @tparam table config
@@ -151,14 +164,21 @@ function _M.user(config)
     return ("%s %s"):format(config.nginx.user, lookup("/etc/group", tonumber(gid)) or config.nginx.user),
       tonumber(uid), tonumber(gid)
   end
-  local stat = uv.fs_stat(config.data)
-  local uid, gid = stat and stat.uid or 0, stat and stat.gid or 0
+  local uid, gid = whose(config.data)
   local name, group = lookup("/etc/passwd", uid), lookup("/etc/group", gid)
   if not name then
     return errors.fail("invalid", ("%s belongs to the user number %d, who has no name; name one in nginx.user")
       :format(config.data, uid), { field = "nginx.user" })
   end
   return ("%s %s"):format(name, group or name), uid, gid
+end
+
+--- The workers' user where it is another one than root, who starts nginx.
+-- @tparam number|nil uid of `user`
+-- @tparam number|nil gid
+-- @treturn table|nil `{uid=, gid=}`
+function _M.owner(uid, gid)
+  if uid and uid ~= 0 then return { uid = uid, gid = gid } end
 end
 
 -- Whether a user may do what `bit` says (4: read, 1: enter) with a path itself.

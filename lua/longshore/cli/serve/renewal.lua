@@ -14,8 +14,9 @@ local setup = require "longshore.cli.serve.setup"
 
 local _M = {}
 
--- The words that this program was started with, up to its own name.
-local function program()
+--- The words that this program was started with, up to its own name, for the shell.
+-- @treturn string
+function _M.program()
   local words, first = {}, 0
   while arg[first - 1] do first = first - 1 end
   for i = first, 0 do words[#words + 1] = host.shell(arg[i]) end
@@ -39,7 +40,7 @@ end
 function _M.run(args, ready, same)
   local data = ready.config.data
   local used = data .. "/run/config.lua"
-  local words = { program(), "serve", "--renew", host.shell(data) }
+  local words = { _M.program(), "serve", "--renew", host.shell(data) }
   local function option(name, value)
     if value then words[#words + 1] = name .. " " .. host.shell(value) end
   end
@@ -53,7 +54,7 @@ function _M.run(args, ready, same)
   local kept = { [used] = read(used) }
   for _, server in ipairs(ready.servers) do kept[server.conf] = read(server.conf) end
   local function undo()
-    for path, text in pairs(kept) do setup.write_private(path, text, ready.owner) end
+    for path, text in pairs(kept) do setup.write_run(path, text, ready.owner) end
   end
   local pipe = io.popen(table.concat(words, " ") .. " 2>&1; echo $?", "r")
   local said, code = pipe:read("*a"):match("^(.-)%s*(%d+)%s*$")
@@ -83,8 +84,9 @@ function _M.write(load, access_log, args)
   local ok
   ok, err = require("longshore.service").check(config)
   if not ok then return nil, err end
-  found.user, found.access_log = user, access_log(config, args)
-  ok, err = setup.write_conf(config, found, uid and { uid = uid, gid = gid })
+  local owner = host.owner(uid, gid)
+  found.user, found.access_log, found.apart = user, access_log(config, args), owner ~= nil
+  ok, err = setup.write_conf(config, found, owner)
   if not ok then return nil, err end
   return 0
 end
