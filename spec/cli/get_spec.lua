@@ -60,6 +60,7 @@ describe("longshore get", function()
     refused("/api/v1/projects/PROJECT", "12", "http://h", "--service", "cognite", "--token", "t")
     refused("a token is needed", "fil_1", "http://h")
     refused("broker's URL", "fil_1")
+    refused("standard output", "s3://b/k", "-o", "-")
   end)
 
   it("asks whether the URL is right where something else answers", function()

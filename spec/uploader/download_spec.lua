@@ -146,6 +146,27 @@ describe("reading a file back", function()
     assert.equal(0, (support.run(("cmp %s %s.back"):format(path, path))))
   end)
 
+  it("replaces regular files only: no device, pipe or socket, whoever asks", function()
+    put("kept", 1000)
+    local pipe = folder .. "/pipe"
+    assert.equal(0, (support.run("mkfifo " .. pipe)))
+    local result, err = get { id = "kept", path = pipe, overwrite = true }
+    assert.is_nil(result)
+    assert.equal("invalid", err.code)
+    assert.truthy(err.message:find(pipe .. " is a device, pipe or socket", 1, true), err.message)
+    assert.equal("other", core.file_stat(pipe).type)
+    assert.is_nil((core.file_stat(pipe .. ".longshore-part")))
+  end)
+
+  it("writes where a link points, and leaves the link", function()
+    local path = put("kept", 1000)
+    assert.equal(0, (support.run(("cd %s && mkdir in && echo mine >in/there && ln -s in/there one && ln -s one two")
+      :format(folder))))
+    assert.equal(folder .. "/two", assert(get { id = "kept", path = folder .. "/two", overwrite = true }).path)
+    assert.equal(0, (support.run(("cd %s && test -L two && test -L one && ! test -L in/there && cmp %s in/there")
+      :format(folder, path))))
+  end)
+
   it("says that there is no such object, and leaves nothing", function()
     local result, err = get { id = "absent", path = folder .. "/absent" }
     assert.is_nil(result)

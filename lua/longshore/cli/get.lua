@@ -89,6 +89,9 @@ end
 -- @tparam table args
 -- @treturn number exit code
 function _M.run(args)
+  if args.output == "-" then
+    common.usage "a file cannot go to standard output before all of it is checked; name a path with -o"
+  end
   local id, driver, err = source_of(args)
   if not driver then
     if err.field then bucket.refuse(err) end

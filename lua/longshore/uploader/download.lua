@@ -4,7 +4,8 @@
 -- The bytes go to `PATH.longshore-part`, and become PATH by a rename when all
 -- of them are there and agree with what is known: the size always, the CRC32C
 -- where the service or the store tells it. All ranges are of one version of the
--- object (If-Match); one that changes on the way is an error.
+-- object (If-Match); one that changes on the way is an error. Where PATH is a
+-- link, this happens where it points; where it is a device, not at all.
 --
 -- Room: uploader.
 -- @module longshore.uploader.download
@@ -12,12 +13,15 @@ local calls = require "longshore.uploader.calls"
 local classify = require "longshore.uploader.classify"
 local core = require "longshore.core"
 local errors = require "longshore.errors"
+local lfs = require "lfs"
+local sources = require "longshore.uploader.source"
 
 local _M = {}
 
 -- Bytes of one request. Ranges are independent of the parts of the upload.
 local RANGE = 16 * 1024 * 1024
 local MAX_RENEWALS = 5
+local MAX_LINKS = 40
 
 --- A name that a server gave, as the name of a file in the current folder.
 -- @tparam ?string name
@@ -26,6 +30,27 @@ function _M.safe_name(name)
   local base = type(name) == "string" and name:match("([^/\\]+)[/\\]*$")
   if not base or base == "." or base == ".." or base:find("%c") then return nil end
   return base
+end
+
+-- The path that a rename may go over: where links lead, and not to a device,
+-- which would be gone for all.
+local function place_of(path, overwrite)
+  local stat = core.file_stat(path)
+  if not stat then return path end
+  if not overwrite then
+    return errors.fail("conflict", path .. " exists; name another path, or have it replaced (overwrite, --force)",
+      { field = "path" })
+  end
+  if stat.type ~= "file" then
+    return errors.fail("invalid", ("%s is %s; only a regular file can be replaced"):format(path, sources.kind(stat)),
+      { field = "path" })
+  end
+  for _ = 1, MAX_LINKS do
+    local target = lfs.symlinkattributes(path, "target")
+    if not target then break end
+    path = target:sub(1, 1) == "/" and target or (path:match("^.*/") or "") .. target
+  end
+  return path
 end
 
 -- One range of the object into the file, repeated as the gate allows.
@@ -180,11 +205,10 @@ function _M.run(hub, item, parallel)
     return errors.fail("invalid", "the service's name for this file cannot be used here; say where to with a path",
       { field = "path" })
   end
-  if not item.overwrite and core.file_stat(path) then
-    return errors.fail("conflict", path .. " exists; name another path, or have it replaced (overwrite, --force)",
-      { field = "path" })
-  end
-  local temporary = path .. ".longshore-part"
+  local place
+  place, err = place_of(path, item.overwrite)
+  if not place then return nil, err end
+  local temporary = place .. ".longshore-part"
   local file, why = io.open(temporary, "wb")
   if not file then return errors.fail("io", "cannot write " .. tostring(why)) end
   file:close()
@@ -210,7 +234,7 @@ function _M.run(hub, item, parallel)
   end
   if ok then ok, err = core.fsync(temporary) end
   if ok then
-    ok, why = os.rename(temporary, path)
+    ok, why = os.rename(temporary, place)
     if not ok then err = errors.new("io", "cannot put the file into place: " .. tostring(why)) end
   end
   undo()

@@ -41,6 +41,13 @@ function _M.content_type(name)
   return extension and TYPES[extension:lower()] or "application/octet-stream"
 end
 
+--- What something is that is no regular file, for an error.
+-- @tparam table stat of `core.file_stat`
+-- @treturn string
+function _M.kind(stat)
+  return stat.type == "directory" and "a folder" or "a device, pipe or socket"
+end
+
 --- Opens a source: what it is now. The upload holds it to that.
 -- @tparam string path
 -- @treturn[1] table {path, size, mtime_ns, inode}
@@ -52,8 +59,7 @@ function _M.open(path)
     return nil, errors.from(err, "io")
   end
   if stat.type ~= "file" then
-    return errors.fail("invalid", ("%s is %s, not a regular file"):format(path,
-      stat.type == "directory" and "a folder" or "a device, pipe or socket"))
+    return errors.fail("invalid", ("%s is %s, not a regular file"):format(path, _M.kind(stat)))
   end
   local file, why = io.open(path, "rb")
   if not file then return errors.fail("io", why) end
