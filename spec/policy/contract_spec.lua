@@ -10,8 +10,9 @@ describe("a rewrite", function()
   local circle, w = {}, nil
   circle.within = { circle }
 
-  local NO_DATA = { circle, { f = print }, { n = 0 / 0 }, { n = math.huge }, { deep = { { n = -math.huge } } }, { 1, 2 },
-    { 1, 2, x = 3 }, { [1.5] = 1 }, { [true] = 1 }, { list = { 1, nil, 3 } }, json.array(), json.null, "x", 5 }
+  local NO_DATA = { circle, { f = print }, { n = 0 / 0 }, { n = math.huge }, { deep = { { n = -math.huge } } },
+    { 1, 2 }, { 1, 2, x = 3 }, { [1.5] = 1 }, { [true] = 1 }, { list = { 1, nil, 3 } }, json.array(),
+    json.null, "x", 5 }
 
   local BAD = {
     metadata = NO_DATA,
@@ -116,8 +117,9 @@ describe("a rewrite", function()
       return policy:decide("authenticate", {}), logged
     end
     assert(ask { client = { address = "::1" }, principal = { groups = { "a" } } })
-    for _, bad in ipairs { { client = circle }, { client = { f = print } }, { principal = { 0 / 0 } }, { user = "\255" },
-      { organization = "a\0" }, { tenant = "" }, { rights = { root = true } }, { rights = { read = 1 } },
+    for _, bad in ipairs { { client = circle }, { client = { f = print } }, { principal = { 0 / 0 } },
+      { user = "\255" }, { organization = "a\0" }, { tenant = "" }, { rights = { root = true } },
+      { rights = { read = 1 } },
       { rate = { requests = 0, seconds = 1 } }, { colour = "red" } } do
       local decision, logged = ask(bad)
       assert.is_nil(decision, (next(bad)))

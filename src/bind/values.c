@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define MAX_DEPTH 32
+#define MAX_DEPTH 160 /* JSON's 128, and what it is shown in */
 
 enum {
   V_NIL = 'n',

@@ -99,8 +99,15 @@ local function go(self, box, host, context, asked, waited, kind, a, b, ...)
 end
 
 -- Runs a call to its end. Returns true and its results, or nil, err.
-local function run(self, host, operation, a, b)
-  return go(self, self.box, host, b, 0, 0, self.box:run(nil, operation, a, b))
+local function run(self, host, operation, a, b, c)
+  return go(self, self.box, host, b, 0, 0, self.box:run(nil, operation, a, b, c))
+end
+
+-- A whole number of 48 random bits.
+local function random_number()
+  local number = 0
+  for _, byte in ipairs { core.random(6):byte(1, 6) } do number = number * 256 + byte end
+  return number
 end
 
 -- A fresh state with the policy loaded.
@@ -118,7 +125,7 @@ local function open(self)
   self.box, err = core.sandbox(options)
   if not self.box then return nil, err end
   local ok, hooks, name, about
-  ok, hooks = run(self, nil, "setup", pattern, self.services)
+  ok, hooks = run(self, nil, "setup", pattern, self.services, random_number())
   if ok then ok, hooks, name, about = run(self, nil, "load", self.text, self.chunk) end
   if not ok then
     self:close()

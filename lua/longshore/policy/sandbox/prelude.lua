@@ -48,9 +48,9 @@ local function text_argument(value, position, name)
 end
 
 -- Whether a pattern may be left to C: at worst each quantifier (and a start that
--- is not anchored) tries every position.
-local function is_cheap(s, p)
-  local n, loops = #s + 1, byte(p) == 94 and 0 or 1
+-- is not anchored: gmatch knows no anchor) tries every position.
+local function is_cheap(s, p, all)
+  local n, loops = #s + 1, byte(p) == 94 and not all and 0 or 1
   if #p > 1000 then return false end
   for i = 1, #p do
     local c = byte(p, i)
@@ -89,14 +89,25 @@ end
 
 function safe_string.gmatch(s, p)
   s, p = text_argument(s, 1, "gmatch"), text_argument(p, 2, "gmatch")
-  if is_cheap(s, p) then return gmatch(s, p) end
+  if is_cheap(s, p, true) then return gmatch(s, p) end
   return patterns.gmatch(s, p)
+end
+
+-- gsub by a function, which is called between two passes and not by C: it may ask the host.
+local function gsub_by(s, p, fn, max)
+  local found, values, at = {}, {}, 0
+  gsub(s, p, function(...) found[#found + 1] = { ... } end, max)
+  for i = 1, #found do values[i] = fn(unpack(found[i])) or false end
+  return gsub(s, p, function()
+    at = at + 1
+    return values[at]
+  end, max)
 end
 
 function safe_string.gsub(s, p, repl, max)
   s, p = text_argument(s, 1, "gsub"), text_argument(p, 2, "gsub")
-  if is_cheap(s, p) then return gsub(s, p, repl, max) end
   local kind = type(repl)
+  if is_cheap(s, p) then return (kind == "function" and gsub_by or gsub)(s, p, repl, max) end
   if kind ~= "string" and kind ~= "number" and kind ~= "table" and kind ~= "function" then
     error("bad argument #3 to 'gsub' (string/function/table expected)", 2)
   end
@@ -234,23 +245,36 @@ local function ask(name)
   end
 end
 
+local frozen = {}
+
 local function freeze(t)
-  return setmetatable({}, { __index = t, __metatable = false,
+  local shown = setmetatable({}, { __index = t, __metatable = false,
     __newindex = function() error("this table cannot be changed", 2) end })
+  frozen[shown] = true
+  return shown
 end
 
-local loaded = {}
+local function safe_rawset(t, name, value)
+  if frozen[t] then error("this table cannot be changed", 2) end
+  return rawset(t, name, value)
+end
+
+local loaded, loading = {}, {}
 
 local function safe_require(env)
   return function(name)
     if type(name) ~= "string" then error("bad argument #1 to 'require' (string expected)", 2) end
     local module = loaded[name]
     if module ~= nil then return module end
+    if loading[name] then error(("module %q requires itself"):format(name), 2) end
     local ok, text = yield("module", name)
     if not ok then error(text, 2) end
     local chunk, why = compile(text, "@" .. name, env)
     if not chunk then error(why, 2) end
-    module = chunk(name)
+    loading[name] = true
+    ok, module = check(pcall(chunk, name))
+    loading[name] = nil
+    if not ok then error(module, 0) end
     if module == nil then module = true end
     loaded[name] = module
     return module
@@ -260,7 +284,7 @@ end
 local function new_environment()
   local env = {
     assert = assert, error = error, getmetatable = safe_getmetatable, ipairs = ipairs, next = next, pairs = pairs,
-    pcall = safe_pcall, rawequal = rawequal, rawget = rawget, rawset = rawset, select = select,
+    pcall = safe_pcall, rawequal = rawequal, rawget = rawget, rawset = safe_rawset, select = select,
     setmetatable = safe_setmetatable, tonumber = tonumber, tostring = tostring, type = type, xpcall = safe_xpcall,
     rawlen = rawlen or function(v) return #v end, -- luacheck: ignore
     _VERSION = _VERSION, unpack = safe_table.unpack,
@@ -282,8 +306,9 @@ string_mt.__index, string_mt.__metatable = safe_string, false
 local policy
 local dispatch = {}
 
--- The pattern matcher, and what the host offers.
-function dispatch.setup(text, names)
+-- The pattern matcher, what the host offers, and a number that no other state has: LuaJIT begins at the same one.
+function dispatch.setup(text, names, seed)
+  math.randomseed(seed)
   patterns = compile(text, "=pattern", { error = error, select = select, tonumber = tonumber, tostring = tostring,
     type = type, string = { byte = byte, find = find, gsub = gsub, sub = sub }, table = { concat = concat },
     unpack = unpack })()
