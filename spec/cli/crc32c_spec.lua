@@ -77,6 +77,41 @@ describe("longshore crc32c", function()
     assert.equal(1, (cli.run("crc32c", "--check", dir .. "/nolist")))
   end)
 
+  it("keeps a line for each file, whatever its name is", function()
+    local odd = support.write_file(dir .. "/two\nlines \\n\r", "123456789")
+    local code, list = cli.run("crc32c", odd, path)
+    assert.equal(0, code)
+    assert.equal(("\\e3069283  %s/two\\nlines \\\\n\\r\ne3069283  %s\n"):format(dir, path), list)
+    local out
+    code, out = cli.run("crc32c", "--check", support.write_file(dir .. "/list", list))
+    assert.equal(0, code, out)
+    assert.equal(("\\%s/two\\nlines \\\\n\\r: OK\n%s: OK\n"):format(dir, path), out)
+    -- Lists of before, and of others, have backslashes as they are.
+    local plain = support.write_file(dir .. "/back\\nslash", "123456789")
+    assert.equal(0, (cli.run("crc32c", "--check", support.write_file(dir .. "/list", "e3069283  " .. plain .. "\n"))))
+  end)
+
+  it("does not call right what has nothing in it, or is no list", function()
+    local function refused(list, ...)
+      local code, _, err = cli.run("crc32c", "--check", list)
+      assert.equal(1, code)
+      for _, expected in ipairs { ... } do assert.truthy(err:find(expected, 1, true), err) end
+      return err
+    end
+    refused(support.write_file(dir .. "/empty", ""), dir .. "/empty: there is no checksum in it")
+    refused(dir, dir .. ": Is a directory")
+    local err = refused(support.write_file(dir .. "/noise", ("noise\n"):rep(1000)), "noise, line 1:",
+      "1000 lines are not right")
+    assert.is_true(#err < 1000, "a line of complaint for each line")
+  end)
+
+  it("does not take for empty what cannot be read", function()
+    local code, out = support.run(("cd %s && build/bin/longshore crc32c - < %s"):format(support.root,
+      support.quote(dir)))
+    assert.equal(1, code)
+    assert.truthy(out:find("longshore crc32c: -: Is a directory", 1, true), out)
+  end)
+
   it("reads standard input", function()
     for _, words in ipairs { "printf 123456789 | build/bin/longshore crc32c -",
       "printf ab123456789cd | build/bin/longshore crc32c --range 2-10 -" } do

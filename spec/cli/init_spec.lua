@@ -122,6 +122,13 @@ describe("the longshore command", function()
     assert.truthy(e:find("boom", 1, true))
   end)
 
+  it("does not call Ctrl-C a bug", function()
+    command(function() error("interrupted!") end) -- as Lua's own command raises it, wherever it was
+    local code, _, e = run("put", "a")
+    assert.equal(3, code)
+    assert.equal("longshore put: interrupted\n", e)
+  end)
+
   it("loads no command but the one asked for", function()
     package.loaded["longshore.cli.put"] = nil
     run("--help")

@@ -64,4 +64,15 @@ describe("longshore janitor", function()
     assert.equal(2, (cli.run("janitor", "--every", "0")))
     assert.equal(2, (cli.run("janitor", "--every", "often")))
   end)
+
+  it("goes on until it is interrupted", function()
+    store():close()
+    local out = support.tmpdir() .. "/out"
+    local process = support.spawn(support.root .. "/build/bin/longshore", { stdout = out,
+      args = { "janitor", "--config", config, "--every", "1h" } })
+    assert.truthy(support.wait_until(function() return (support.read_file(out) or ""):find "\n" end, 10))
+    process:kill "sigint"
+    assert.equal(3, process:wait(5))
+    assert.truthy(support.read_file(out):find("longshore janitor: interrupted\n$"), support.read_file(out))
+  end)
 end)

@@ -11,6 +11,8 @@ local _M = {
 }
 
 local CHUNK = 1024 * 1024
+-- So many lines of a list that are none are named; who checks a video by mistake has seen enough then.
+local NAMED = 5
 
 --- Adds the options.
 function _M.configure(parser)
@@ -47,7 +49,8 @@ local function sum_of_stdin(range)
   local crc, skip, left = core.crc32c_new(), range and range.offset or 0, range and range.length or math.huge
   local bytes = 0
   while left > 0 do
-    local data = io.stdin:read(CHUNK)
+    local data, why = io.stdin:read(CHUNK)
+    if why then return errors.fail("io", why) end
     if not data then break end
     if skip > 0 then
       local dropped = math.min(skip, #data)
@@ -85,10 +88,22 @@ local function complain(path, err)
   common.err("longshore crc32c: " .. text .. "\n")
 end
 
+-- A name that would be several lines, as sha256sum has it: the line begins with
+-- a backslash then.
+local ESCAPES = { ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r" }
+local ESCAPED = { ["\\\\"] = "\\", ["\\n"] = "\n", ["\\r"] = "\r" }
+
+-- The mark that a line with this name begins with, and the name in it.
+local function in_line(path)
+  if not path:find "[\\\n\r]" then return "", path end
+  return "\\", (path:gsub("[\\\n\r]", ESCAPES))
+end
+
 -- A line of a list: the checksum and the name.
 local function read_line(line)
-  local sum, path = line:match("^(%S+)  (.+)$")
+  local mark, sum, path = line:match("^(\\?)(%S+)  (.+)$")
   if not sum then return nil end
+  if mark ~= "" then path = path:gsub("\\.", ESCAPED) end
   if sum:match("^%x%x%x%x%x%x%x%x$") then return tonumber(sum, 16), path end
   local crc = core.crc32c_from_base64(sum)
   return crc, path
@@ -103,14 +118,24 @@ local function check(args, range)
       common.err(("longshore crc32c: %s\n"):format(why))
       return 1
     end
-    local number = 0
-    for line in file:lines() do
+    local number, strange = 0, 0
+    while true do
+      local line, failure = file:read "*l"
+      if not line then
+        if failure or number == 0 then
+          complain(list, errors.new("io", failure or "there is no checksum in it"))
+          bad = bad + 1
+        end
+        break
+      end
       number = number + 1
       local expected, path = read_line(line)
       if not expected then
-        common.err(("longshore crc32c: %s, line %d: a checksum, two spaces and a name are expected\n"):format(list,
-          number))
-        bad = bad + 1
+        bad, strange = bad + 1, strange + 1
+        if strange <= NAMED then
+          common.err(("longshore crc32c: %s, line %d: a checksum, two spaces and a name are expected\n"):format(list,
+            number))
+        end
       else
         local crc, err = sum_of(path, range)
         local right = crc == expected
@@ -120,7 +145,8 @@ local function check(args, range)
             error = not crc and errors.from(err).message or nil }
         else
           if not crc then complain(path, err) end
-          common.print("%s: %s", path, right and "OK" or crc and "FAILED" or "FAILED (cannot be read)")
+          local mark, name = in_line(path)
+          common.print("%s%s: %s", mark, name, right and "OK" or crc and "FAILED" or "FAILED (cannot be read)")
         end
       end
     end
@@ -150,7 +176,8 @@ function _M.run(args)
       common.print_json { name = path, ok = true, bytes = bytes, crc32c = core.crc32c_base64(crc),
         hex = ("%08x"):format(crc) }
     else
-      common.print("%s  %s", show(crc, args.base64), path)
+      local mark, name = in_line(path)
+      common.print("%s%s  %s", mark, show(crc, args.base64), name)
     end
   end
   return code

@@ -166,6 +166,11 @@ function _M.run(args)
     common.err(("longshore %s: %s (see longshore %s --help)\n"):format(name, code.usage, name))
     return 2
   end
+  -- Ctrl-C, in a command with nothing to finish first: Lua's own handler raises this.
+  if type(code) == "string" and code:find "interrupted!$" then
+    common.err(("longshore %s: interrupted\n"):format(name))
+    return 3
+  end
   common.err(("longshore %s: this is a bug in longshore: %s\n"):format(name,
     errors.redact(tostring(code))))
   if os.getenv("LONGSHORE_DEBUG") then common.err(errors.redact(traceback or "") .. "\n") end

@@ -28,7 +28,7 @@ function _M.configure(parser)
   parser:flag("--json"):description "A line of JSON for each round."
   parser:epilog [[
 Exit codes: 0 all done, 1 something failed and is left for the next round,
-2 wrong usage.
+2 wrong usage, 3 interrupted.
 
 Examples:
   longshore janitor --data /var/lib/longshore
