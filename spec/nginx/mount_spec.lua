@@ -3,6 +3,7 @@ local http = require "spec.support.http"
 local json = require "longshore.json"
 local mounted = require "spec.support.mounted"
 local nginx = require "spec.support.nginx"
+local socket = require "socket"
 local support = require "spec.support"
 
 local quote = support.quote
@@ -60,7 +61,33 @@ describe("the broker mounted in a stock nginx", function()
       assert.truthy(answer.body:find(shape), answer.body)
       assert.equal("https://app.example", answer.headers["access-control-allow-origin"])
       assert.truthy(answer.headers["x-request-id"])
+      -- In chunks, of which nobody knew how many would come.
+      answer = http.raw(server.port, ("POST /uploads%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"
+        .. "Transfer-Encoding: chunked\r\n\r\n"):format(path, w:token())
+        .. ("%x\r\n%s\r\n"):format(65536, ("x"):rep(65536)):rep(144) .. "0\r\n\r\n")
+      if path ~= "/api/jobs/x" then
+        assert.equal(413, answer.status, path)
+        assert.truthy(answer.body:find(shape), answer.body)
+      end
     end
+  end)
+
+  it("tells who asks first that a body is not wanted before it is sent", function()
+    local server, key = nginx.start(w:blocks "--prefix /uploads"), w:token()
+    local function first_line(path, authorization)
+      local client = assert(socket.connect("127.0.0.1", server.port))
+      client:settimeout(10)
+      client:send(("POST /uploads%s HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 200000\r\n"
+        .. "Content-Type: multipart/form-data; boundary=x\r\nAuthorization: Bearer %s\r\n\r\n"):format(path,
+        authorization))
+      local line = client:receive("*l")
+      client:close()
+      return line
+    end
+    assert.equal("HTTP/1.1 401 Unauthorized", first_line("/v0.5/files", "ls_wrong"))
+    assert.equal("HTTP/1.1 401 Unauthorized", first_line("/v0.5/files/uploads/initiate", "ls_wrong"))
+    assert.equal("HTTP/1.1 404 Not Found", first_line("/v0.5/nothing", key))
+    assert.equal("HTTP/1.1 100 Continue", first_line("/v0.5/files", key))
   end)
 
   it("says in the services' shapes what the host's own limits refuse", function()

@@ -32,6 +32,10 @@ local function each_pool(broker, fn)
   for _, kind in ipairs(pools.kinds) do fn(of[kind]) end
 end
 
+--- The line for locations of refusals: nginx's limit for bodies (1m, unless said otherwise) would refuse once more what
+-- came in chunks and was refused for its size.
+_M.unlimited_line = "client_max_body_size 0;"
+
 --- The pools, as `longshore.nginx.conf` takes them.
 -- @tparam table broker `config.broker`
 -- @treturn table list
@@ -196,7 +200,7 @@ function _M.locations(config, options)
     add_location(lines, head, inside)
   end
   if options.refusals ~= false then
-    add_location(lines, "location = " .. refused, { "internal;",
+    add_location(lines, "location = " .. refused, { "internal;", _M.unlimited_line,
       ("content_by_lua_block { require(\"longshore.nginx\").refused(nil, %q) }"):format(mount.prefix) })
   end
   if options.monitoring ~= false then

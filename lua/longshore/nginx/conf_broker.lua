@@ -25,7 +25,7 @@ function _M.render(config, host)
   }
   for _, status in ipairs { "", "494", "497" } do
     server[#server + 1] = ("location = /.longshore-refused%s {"):format(status == "" and "" or "-" .. status)
-    server[#server + 1] = "  internal;"
+    server[#server + 1] = "  internal; " .. blocks.unlimited_line
     server[#server + 1] = ("  content_by_lua_block { require(\"longshore.nginx\").refused(%s) }"):format(status)
     server[#server + 1] = "}"
   end

@@ -283,6 +283,12 @@ local function answer(self, mount, request)
   return run(self, "requests", "handle", self.path, request)
 end
 
+-- Who waits for a word before sending a body that nobody wants: nginx would say 100 to throw it away.
+local function keep_body_back(request)
+  if not request.headers.expect or request.body or request.body_file then return end
+  ngx.req.clear_header("Expect")
+end
+
 --- Handles the current request; the content handler.
 -- @tparam[opt] table options `prefix`: the beginning of the path that is not the services' ("/uploads"); `services`:
 -- names of those to answer here (default: all that are enabled); `actor`: who asks, where the host has authenticated
@@ -296,6 +302,7 @@ function _M.handle(options)
     response, err = answer(state, mount_for(state, options), request)
   end
   if not response then response = refuse(request, err or errors.new("internal", "no answer")) end
+  keep_body_back(request)
   report(response)
   return send(response, request.method == "HEAD")
 end
