@@ -37,7 +37,7 @@ local function parse(text)
     end
     return list
   end
-  local front, back = groups(head or text), head and groups(tail) or {}
+  local front, back = groups(head or text), groups(tail or "")
   if not front or not back or #front + #back > 8 or (not head and #front ~= 8) then return nil end
   for _ = 1, 8 - #front - #back do front[#front + 1] = 0 end
   for _, group in ipairs(back) do front[#front + 1] = group end
@@ -57,7 +57,7 @@ local function parse_network(text)
   return { bytes = bytes, bits = is_v4 and length + 96 or length }
 end
 
-local function inside(bytes, network)
+local function begins(bytes, network)
   local whole = math.floor(network.bits / 8)
   for i = 1, whole do
     if bytes[i] ~= network.bytes[i] then return false end
@@ -68,15 +68,19 @@ local function inside(bytes, network)
   return math.floor(bytes[whole + 1] / step) == math.floor(network.bytes[whole + 1] / step)
 end
 
+local V4 = { bytes = parse "0.0.0.0", bits = 96 }
+
+-- An IPv4 address, in whatever form, is in no larger network of IPv6: ::/0 is all of IPv6.
 local function any(bytes, networks)
+  local is_v4 = begins(bytes, V4)
   for _, network in ipairs(networks) do
-    if inside(bytes, network) then return true end
+    if begins(bytes, network) and not (is_v4 and network.bits < 96) then return true end
   end
   return false
 end
 
 --- Addresses that may come, or may not. A client whose address is not known is
--- treated as one that is not in a list.
+-- treated as one that is not in a list. `::ffff:10.1.2.3` is 10.1.2.3; `::/0` is all of IPv6 and nothing of IPv4.
 -- @tparam table options `allow`, `deny`: lists of addresses and networks, IPv4 and IPv6
 function _M.addresses(options)
   util.options("addresses", options, { allow = "list", deny = "list" }, "allow or deny")
@@ -88,7 +92,7 @@ function _M.addresses(options)
       .. (options.deny and " but " .. table.concat(options.deny, ", ") or ""),
     authorize = function(context)
       local address = context.actor and context.actor.client and context.actor.client.address
-      local bytes = address and parse(address)
+      local bytes = address and parse((address:gsub("%%.*", ""))) -- without the zone of fe80::1%eth0
       if (options.allow and not (bytes and any(bytes, allow))) or (bytes and any(bytes, deny)) then
         return false, { code = "forbidden", message = "not from this address" }
       end

@@ -6,17 +6,9 @@ local util = require "longshore.policy.rules.util"
 
 local _M = {}
 
-local function bare_type(content_type)
-  return ((content_type or ""):match("^%s*([^;%s]+)") or ""):lower()
-end
-
 local function matches(list, content_type)
   for _, pattern in ipairs(list) do
-    pattern = pattern:lower()
-    if pattern == content_type or pattern == "*/*"
-      or (pattern:sub(-2) == "/*" and content_type:sub(1, #pattern - 1) == pattern:sub(1, -2)) then
-      return true
-    end
+    if util.fits_type(content_type, pattern) then return true end
   end
   return false
 end
@@ -27,7 +19,7 @@ function _M.types(options)
   util.options("types", options, { allow = "list", deny = "list" }, "allow or deny")
   for _, list in pairs(options) do
     for _, name in ipairs(list) do
-      if not name:find("^[^/%s]+/[^/%s;]+$") then
+      if not util.is_type(name) then
         error(("rules.types: %q is no type such as image/png"):format(name), 2)
       end
     end
@@ -36,18 +28,28 @@ function _M.types(options)
     about = "types: " .. (options.allow and table.concat(options.allow, ", ") or "any")
       .. (options.deny and ", none of " .. table.concat(options.deny, ", ") or ""),
     before_initiate = function(context)
-      local content_type = bare_type(context.content_type)
+      local content_type = util.bare_type(context.content_type)
       if (options.allow and not matches(options.allow, content_type))
         or (options.deny and matches(options.deny, content_type)) then
         return false, { code = "unsupported", field = "content_type", status = 415,
-          message = ("files of type %s are not accepted here"):format(content_type) }
+          message = content_type == "" and "files must say their type"
+            or ("files of type %s are not accepted here"):format(content_type) }
       end
     end,
   }
 end
 
---- Extensions of the file's name, and of the key where the client names that, in any case; every one of `a.php.jpg`
--- must not be denied.
+-- The extensions of a name, the last one apart: of `a.tar.gz` tar and gz. Dots and spaces at the end are none
+-- (some file systems drop them), and `.bashrc` has none that counts as the last.
+local function extensions_of(name)
+  name = name:match("[^/\\]*$"):lower():gsub("[%. ]+$", "")
+  local parts = {}
+  for part in name:gmatch("%.([^%.]*)") do parts[#parts + 1] = part end
+  return parts, name:match("^.+%.([^%.]*)$") or ""
+end
+
+--- Extensions of the file's name, and of the key where the client names that, in any case. The last must be allowed;
+-- none may be denied: not in `a.php.jpg`, nor with something behind it, as in `a.php;1`.
 -- @tparam table options `allow`, `deny`: lists; `none`: whether a name may have none (true)
 function _M.extensions(options)
   util.options("extensions", options, { allow = "list", deny = "list", none = "boolean" }, "allow, deny or none")
@@ -64,12 +66,12 @@ function _M.extensions(options)
       .. (options.deny and ", none of " .. table.concat(options.deny, ", ") or ""),
     before_initiate = function(context)
       for _, name in ipairs { context.filename or "", context.client_key } do
-        local last = util.extension(name)
+        local parts, last = extensions_of(name)
         local bad = (last == "" and options.none == false) or (last ~= "" and options.allow and not allow[last])
-        for part in name:lower():gmatch("%.([^%.]+)") do bad = bad or deny[part] end
+        for _, part in ipairs(parts) do bad = bad or deny[part:match("^[%w_%-]*")] end
         if bad then
           return false, { code = "unsupported", field = "filename", status = 415,
-            message = last == "" and "the file's name must have an extension"
+            message = last == "" and options.none == false and "the file's name must have an extension"
               or ("files named .%s are not accepted here"):format(last) }
         end
       end
@@ -129,7 +131,7 @@ function _M.magic(options)
   return {
     about = "the first bytes must fit the type" .. (options.programs and "" or "; no programs"),
     before_register = function(context, host)
-      local content_type = bare_type(context.upload.content_type)
+      local content_type = util.bare_type(context.upload.content_type)
       local head, err = host.head(512)
       if not head then
         return false, { code = "unavailable", retryable = true, message = err and err.message or "cannot look" }

@@ -26,6 +26,7 @@ function _M.key(template)
       error("rules.key: letters, digits, . _ ~ - and single / expected, and no . or .. between them", 2)
     end
   end
+  if #template:gsub("{[^}]*}", ("x"):rep(64)) > 1024 then error("rules.key: the template is too long", 2) end
   if not own then error("rules.key: {file_id} or {upload_id} must be in it, or uploads would share a key", 2) end
   return {
     about = "keys: " .. template,

@@ -6,7 +6,14 @@ local util = require "longshore.policy.rules.util"
 
 local _M = {}
 
---- Sizes of a file.
+-- Two sizes for people: in bytes where both would read the same.
+local function both(size, limit)
+  local a, b = util.bytes(size), util.bytes(limit)
+  if a ~= b then return a, b end
+  return ("%.0f bytes"):format(size), ("%.0f"):format(limit)
+end
+
+--- Sizes of a file, as announced and as it arrived.
 -- @tparam table options `max`, `min` (bytes), `announced` (refuse an upload that does not say its size)
 function _M.size(options)
   util.options("size", options, { max = "whole", min = "whole", announced = "boolean" }, "max, min or announced")
@@ -24,16 +31,20 @@ function _M.size(options)
       end
       if options.max and size > options.max then
         return false, { code = "too_large", field = "size", limit = options.max,
-          message = ("the file has %s; at most %s are allowed"):format(util.bytes(size), util.bytes(options.max)) }
+          message = ("the file has %s; at most %s are allowed"):format(both(size, options.max)) }
       elseif size < min then
         return false, { code = "invalid", field = "size",
-          message = ("the file has %s; at least %s are expected"):format(util.bytes(size), util.bytes(min)) }
+          message = ("the file has %s; at least %s are expected"):format(both(size, min)) }
       end
     end,
     before_complete = function(context)
-      if options.max and context.size and context.size > options.max then
+      local size = context.size
+      if options.max and size and size > options.max then
         return false, { code = "too_large", field = "size", limit = options.max,
-          message = ("%s arrived; at most %s are allowed"):format(util.bytes(context.size), util.bytes(options.max)) }
+          message = ("%s arrived; at most %s are allowed"):format(both(size, options.max)) }
+      elseif size and size < min then
+        return false, { code = "invalid", field = "size",
+          message = ("%s arrived; at least %s are expected"):format(both(size, min)) }
       end
     end,
   }
@@ -119,9 +130,11 @@ function _M.rate(options)
   }
 end
 
-local function clamp(value, low, high)
-  return math.floor(math.max(low or 1, math.min(value, high or 315360000)))
+local function clamp(value, high)
+  return math.floor(math.max(1, math.min(value, high)))
 end
+
+local LONGEST = 315360000 -- seconds of an upload, see longshore.policy.contract
 
 -- Which entry of a list fits the client: by the beginning of its agent's name.
 local function for_client(list, actor)
@@ -157,14 +170,14 @@ function _M.expiry(options)
     local base = for_client(options.clients, context.actor).upload or options.upload
     if not base then return true end
     local seconds = base + (context.size or 0) / 1073741824 * (options.per_gib or 0)
-    return { upload_seconds = clamp(seconds, 1, options.max) }
+    return { upload_seconds = clamp(seconds, math.min(options.max or LONGEST, LONGEST)) }
   end
   function rule.before_sign(context)
     local seconds = for_client(options.clients, context.actor).url or options.url
-    return seconds and { url_seconds = clamp(seconds, 1, 604800) } or true
+    return seconds and { url_seconds = clamp(seconds, 604800) } or true
   end
   if options.download then
-    function rule.before_download() return { url_seconds = clamp(options.download, 1, 604800) } end
+    function rule.before_download() return { url_seconds = clamp(options.download, 604800) } end
   end
   return rule
 end

@@ -19,17 +19,18 @@ function _M.storage_class(list)
   for _, entry in ipairs(list) do
     util.options("storage_class", entry, { class = "string", larger_than = "whole", smaller_than = "whole",
       type = "string" })
-    if not entry.class then error("rules.storage_class: class is missing", 2) end
+    if not util.is_header(entry.class) then error("rules.storage_class: class: a name such as GLACIER expected", 2) end
+    if entry.type and not util.is_type(entry.type) then
+      error(("rules.storage_class: type: %q is no type such as image/png"):format(entry.type), 2)
+    end
   end
   return {
     about = "storage class: " .. list[1].class .. (list[2] and " and others" or ""),
     before_initiate = function(context)
-      local content_type = ((context.content_type or ""):match("^%s*([^;%s]+)") or ""):lower()
+      local content_type, size = util.bare_type(context.content_type), context.size or 0
       for _, entry in ipairs(list) do
-        local size, wanted = context.size or 0, entry.type and entry.type:lower()
         if size > (entry.larger_than or -1) and size < (entry.smaller_than or math.huge)
-          and (not wanted or wanted == content_type
-            or (wanted:sub(-2) == "/*" and content_type:sub(1, #wanted - 1) == wanted:sub(1, -2))) then
+          and (not entry.type or util.fits_type(content_type, entry.type)) then
           return with_headers(context, { ["x-amz-storage-class"] = entry.class })
         end
       end
@@ -45,6 +46,11 @@ function _M.encryption(options)
   local algorithm = options.algorithm or ((options.key or options.keys) and "aws:kms" or "AES256")
   if algorithm == "AES256" and (options.key or options.keys) then
     error("rules.encryption: AES256 has no keys of one's own", 2)
+  end
+  for name, key in pairs(options.keys or { key = options.key }) do
+    if not util.is_header(key) then
+      error(("rules.encryption: %s: the name of a key expected"):format(tostring(name)), 2)
+    end
   end
   return {
     about = "encrypted at the store: " .. algorithm,
@@ -65,7 +71,7 @@ end
 function _M.lock(options)
   util.options("lock", options, { mode = util.set { "COMPLIANCE", "GOVERNANCE" }, days = "whole" })
   local mode, days = options.mode or "COMPLIANCE", options.days or 0
-  if days < 1 then error("rules.lock: days: how many the object is locked", 2) end
+  if days < 1 or days > 36500 then error("rules.lock: days: how many the object is locked, 1 to 36500", 2) end
   return {
     about = ("locked at the store for %.0f days (%s)"):format(days, mode),
     before_initiate = function(context, host)
@@ -88,11 +94,23 @@ function _M.tags(options)
   for _, name in ipairs(options.actor or {}) do
     if not ACTOR[name] then error("rules.tags: actor: user, organization or tenant expected", 2) end
   end
+  local names, count = {}, 0
   for name, value in pairs(options.set or {}) do
-    if type(name) ~= "string" or type(value) ~= "string" or (name .. value):find(NOT_IN_TAGS) then
+    if type(name) ~= "string" or type(value) ~= "string" or (name .. value):find(NOT_IN_TAGS) or #value > 256 then
       error("rules.tags: set: letters, digits, spaces and _ . : / = + - @ expected, as texts", 2)
     end
+    names[name] = true
   end
+  for _, list in ipairs { options.metadata or {}, options.actor or {} } do
+    for _, name in ipairs(list) do names[name] = true end
+  end
+  for name in pairs(names) do
+    count = count + 1
+    if name == "" or #name > 128 or name:find(NOT_IN_TAGS) then
+      error(("rules.tags: %q cannot be the name of a tag"):format(name), 2)
+    end
+  end
+  if count > 10 then error("rules.tags: an object has at most 10 tags", 2) end
   return {
     about = "tagged",
     before_initiate = function(context)
@@ -125,6 +143,7 @@ local function check_field(name, value, wanted)
     return "a " .. kind
   end
   if kind == "string" then
+    if wanted.min and #value < wanted.min then return ("at least %.0f bytes"):format(wanted.min) end
     if wanted.max and #value > wanted.max then return ("at most %.0f bytes"):format(wanted.max) end
     if wanted.pattern and not value:find(wanted.pattern) then return "the form " .. wanted.pattern end
   elseif kind == "number" or kind == "integer" then
@@ -141,8 +160,8 @@ local FIELD = { type = util.set { "string", "number", "integer", "boolean", "tab
   max = "number", min = "number", pattern = "string", one_of = "table" }
 
 --- A schema for the metadata of uploads.
--- @tparam table options `fields`: name to `{type=string|number|integer|boolean|table, required=, max=, min=,
--- pattern=, one_of=}`; `other`: whether further fields are allowed (true)
+-- @tparam table options `fields`: name to `{type=string|number|integer|boolean|table, required=, max=, min=
+-- (of the number, or of the text's bytes), pattern=, one_of=}`; `other`: whether further fields are allowed (true)
 function _M.metadata(options)
   util.options("metadata", options, { fields = "table", other = "boolean" }, "fields")
   local names = {}
@@ -151,6 +170,12 @@ function _M.metadata(options)
     util.options("metadata: " .. name, field, FIELD)
     if field.pattern and not pcall(string.find, "", field.pattern) then
       error(("rules.metadata: %s: %q is no pattern"):format(name, field.pattern), 2)
+    elseif field.pattern and (field.type or "string") ~= "string" then
+      error(("rules.metadata: %s: pattern: of texts only"):format(name), 2)
+    elseif field.min and field.max and field.min > field.max then
+      error(("rules.metadata: %s: min is more than max"):format(name), 2)
+    elseif field.one_of and field.one_of[1] == nil then
+      error(("rules.metadata: %s: one_of: a list expected"):format(name), 2)
     end
     names[#names + 1] = name
   end

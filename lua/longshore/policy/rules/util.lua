@@ -81,6 +81,28 @@ function _M.bytes(n)
   return ("%.0f bytes"):format(n)
 end
 
+--- A MIME type without its parameters, in lower case; "" for none.
+function _M.bare_type(content_type)
+  return ((content_type or ""):match("^%s*([^;%s]+)") or ""):lower()
+end
+
+--- Whether a text is a type, or a kind of them such as `video/*`.
+function _M.is_type(text)
+  return text:find("^[^/%s]+/[^/%s;]+$") ~= nil
+end
+
+--- Whether a bare type is one, or of the kind.
+function _M.fits_type(bare, wanted)
+  wanted = wanted:lower()
+  return wanted == bare or wanted == "*/*"
+    or (wanted:sub(-2) == "/*" and bare:sub(1, #wanted - 1) == wanted:sub(1, -2))
+end
+
+--- Whether a text may be a header's value: printable ASCII.
+function _M.is_header(text)
+  return type(text) == "string" and #text <= 1024 and text:find("^[!-~][ -~]*$") ~= nil and text:sub(-1) ~= " "
+end
+
 --- The extension of a file's name: lower case, without the dot; "" for none.
 function _M.extension(filename)
   return ((filename or ""):match("[^/\\]%.([%w_%-]+)$") or ""):lower()
