@@ -31,7 +31,8 @@ describe("longshore policy", function()
   end)
 
   it("names what keeps a policy from loading", function()
-    for text, part in pairs { ["return {"] = "bad.lua:1", ["return { hook = function() end }"] = "hook",
+    for text, part in pairs { ["return {"] = "bad.lua:1",
+      ["return { hook = function() end }"] = 'no hook "hook" (there are after_abort, after_complete',
       ["local rules = require 'longshore.policy.rules' return rules.size { maximum = 1 }"] = "maximum",
       ["return { name = os.getenv 'HOME' }"] = "os" } do
       local code, _, err = cli.run("policy", "check", write("bad.lua", text))
@@ -146,6 +147,11 @@ describe("longshore policy", function()
       assert.equal(1, code)
       assert.truthy(err:find("a table of hooks expected, got a nil", 1, true), err)
     end
+  end)
+
+  it("takes a file as an editor of Windows writes it", function()
+    local text = "\239\187\191return {\r\n  name = 'ü',\r\n}\r\n"
+    assert.equal(0, (cli.run("policy", "check", write("windows.lua", text))))
   end)
 
   it("names a folder, and a text that is no Lua", function()

@@ -44,7 +44,7 @@ local function mistake(case)
   local why = wrong(case, KNOWN)
   if why then return why end
   local hook = case.hook or "before_initiate"
-  if not contract.hooks[hook] then return ("there is no hook %q"):format(hook) end
+  if not contract.hooks[hook] then return contract.no_hook(hook) end
   if not case.expect then return "expect is missing" end
   why = wrong(case.expect, EXPECT)
   if why then return "expect: " .. why end

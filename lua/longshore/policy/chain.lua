@@ -183,7 +183,7 @@ function _M.new(policies, log)
     for name, fn in pairs(policy) do
       if name ~= "name" and name ~= "about" then
         if not contract.hooks[name] then
-          error(("policy %s: there is no hook %q"):format(policy.name or i, tostring(name)), 2)
+          error(("policy %s: %s"):format(policy.name or i, contract.no_hook(name)), 2)
         elseif type(fn) ~= "function" then
           error(("policy %s: %s: function expected"):format(policy.name or i, name), 2)
         end

@@ -277,6 +277,16 @@ _M.hooks = {
   after_delete = { after = true, sees = { "file" } },
 }
 
+--- What to say of a hook that there is not.
+-- @tparam string name
+-- @treturn string
+function _M.no_hook(name)
+  local names = {}
+  for known in pairs(_M.hooks) do names[#names + 1] = known end
+  table.sort(names)
+  return ("there is no hook %q (there are %s)"):format(tostring(name), table.concat(names, ", "))
+end
+
 --- The service that a context is of, which every hook sees.
 -- @tparam table context
 -- @treturn ?string

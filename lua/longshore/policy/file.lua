@@ -39,7 +39,7 @@ local function read(path)
   text, why = f:read(MAX_FILE + 1)
   f:close()
   if not text and why then return errors.fail("io", ("%s: %s"):format(path, why)) end
-  text = text or ""
+  text = (text or ""):gsub("^\239\187\191", "") -- which some editors write before UTF-8
   if #text > MAX_FILE then return errors.fail("too_large", path .. ": longer than 1 MiB") end
   return text
 end
@@ -156,7 +156,7 @@ local function load_text(options, text, modules)
   if not policy then return errors.fail(err.code, bad(err.message)) end
   for hook in pairs(policy) do
     if hook ~= "name" and hook ~= "about" and not contract.hooks[hook] then
-      return errors.fail("invalid", bad(("there is no hook %q"):format(hook)))
+      return errors.fail("invalid", bad(contract.no_hook(hook)))
     end
   end
   return policy
