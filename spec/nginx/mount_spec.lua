@@ -118,8 +118,9 @@ describe("the broker mounted in a stock nginx", function()
     assert.equal(403, call("bob", "read").status)
     -- A mistake of the host's is the host's error, and grants nothing.
     assert.equal(500, call(nil).status)
+    assert.equal(500, call("b\255b").status)
     assert.equal(500, call("bob", "everything").status)
-    assert.truthy(server:log():find("actor.user: a text of 1 to 255 characters expected", 1, true))
+    assert.truthy(server:log():find("actor.user: a text of 1 to 255 characters in UTF-8 expected", 1, true))
     assert.truthy(server:log():find('there is no right "everything"', 1, true))
   end)
 

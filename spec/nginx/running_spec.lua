@@ -131,6 +131,38 @@ describe("the broker in an nginx that runs", function()
     assert.truthy(lines[1].token:find("^tok_"))
   end)
 
+  it("logs JSON in UTF-8 whatever a request has in it", function()
+    os.remove(w.access)
+    os.remove(w.audit)
+    local server, key = nginx.start(w:blocks()), w:token()
+    local odd = { "a\255\254\128", "caf\233", "caf\195\169", "%ff%fe%22%5c%0a%01", "%7f%c2%85%e2%80%a8", "\226\130",
+      ("%E2%82%AC"):rep(80), "a b=c%20d%3De\"\\", "\237\160\128", "\240\159\152\128", ("\195\169"):rep(600) }
+    for i, path in ipairs(odd) do
+      local target = "/v0.5/files/delete/" .. path:gsub(" ", "%%20")
+      local answer = http.raw(server.port, ("DELETE %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nUser-Agent: %s\r\n"
+        .. "Authorization: Bearer %s\r\n\r\n"):format(target, path, key))
+      assert.truthy(answer.status == 404 or answer.status == 400, i)
+    end
+    -- (The access log's lines are written together, within a second; and by a worker that ends.)
+    server:stop()
+    local function lines(path)
+      local list = {}
+      for line in support.read_file(path):gmatch("[^\n]+") do
+        assert.is_nil(json.bad_utf8(line), line)
+        list[#list + 1] = assert(json.decode(line))
+      end
+      assert.equal(#odd, #list)
+      return list
+    end
+    local access, audit = lines(w.access), lines(w.audit)
+    assert.equal("/v0.5/files/delete/a...", access[1].path)
+    assert.equal("/v0.5/files/delete/caf\195\169", access[3].path)
+    assert.equal("/v0.5/files/delete/\240\159\152\128", access[10].path)
+    assert.equal("file_id=caf%E9", audit[2].target)
+    assert.equal("file_id=caf%C3%A9", audit[3].target)
+    assert.equal("file_id=a%20b%3Dc%20d%3De%22%5C", audit[8].target)
+  end)
+
   it("hands the request's id to the object store", function()
     local listener = assert(socket.bind("127.0.0.1", 0))
     local _, port = listener:getsockname()

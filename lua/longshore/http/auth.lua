@@ -6,6 +6,7 @@
 -- Room: http. No I/O of its own; `tokens` looks into the store.
 -- @module longshore.http.auth
 local errors = require "longshore.errors"
+local json = require "longshore.json"
 
 local _M = {}
 
@@ -72,8 +73,8 @@ function _M.host_actor(given)
   for _, field in ipairs { "user", "organization", "tenant" } do
     local value = given[field]
     if value == nil then value = actor[field] end
-    if type(value) ~= "string" or value == "" or #value > 255 or value:find("%c") then
-      actor_error(field, "a text of 1 to 255 characters expected")
+    if type(value) ~= "string" or value == "" or #value > 255 or value:find("%c") or json.bad_utf8(value) then
+      actor_error(field, "a text of 1 to 255 characters in UTF-8 expected")
     end
     actor[field] = value
   end

@@ -87,6 +87,11 @@ end
 -- them without a `set` in every location.
 local variables = { "operation", "user", "organization", "tenant", "token", "target", "audit" }
 
+-- As much of a path as is UTF-8, without its query: bytes that are not would make a line that no reader of JSON takes.
+local utf8_path = "(?:[\\x00-\\x3e\\x40-\\x7f]++|[\\xc2-\\xdf][\\x80-\\xbf]|\\xe0[\\xa0-\\xbf][\\x80-\\xbf]"
+  .. "|[\\xe1-\\xec\\xee\\xef][\\x80-\\xbf]{2}|\\xed[\\x80-\\x9f][\\x80-\\xbf]|\\xf0[\\x90-\\xbf][\\x80-\\xbf]{2}"
+  .. "|[\\xf1-\\xf3][\\x80-\\xbf]{3}|\\xf4[\\x80-\\x8f][\\x80-\\xbf]{2})*+"
+
 -- What both logs say of a request.
 local common = '"time":"$time_iso8601","request_id":"$sent_http_x_request_id","operation":"$longshore_operation",'
   .. '"status":$status,"remote_addr":"$remote_addr","tenant":"$longshore_tenant",'
@@ -102,8 +107,8 @@ function _M.log_lines()
   for _, name in ipairs(variables) do
     lines[#lines + 1] = ('map $host $longshore_%s { default ""; }'):format(name)
   end
-  lines[#lines + 1] = "map $request_uri $longshore_log_path "
-    .. [[{ "~^(?<longshore_bare>[^?]*)" $longshore_bare; default -; }]]
+  lines[#lines + 1] = ([[map $request_uri $longshore_log_path { "~^(?<longshore_bare>%s)(?:\?|$)" $longshore_bare; ]]
+    .. [["~^(?<longshore_start>%s)" "$longshore_start..."; default -; }]]):format(utf8_path, utf8_path)
   -- (A refusal is an internal redirect, which makes a GET of $request_method.)
   lines[#lines + 1] = "map $request $longshore_log_method "
     .. [[{ "~^(?<longshore_verb>[A-Z]+) " $longshore_verb; default -; }]]

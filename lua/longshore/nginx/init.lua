@@ -27,6 +27,7 @@
 local auth = require "longshore.http.auth"
 local batches = require "longshore.nginx.batches"
 local blocks = require "longshore.nginx.blocks"
+local core = require "longshore.core"
 local cors = require "longshore.http.cors"
 local errors = require "longshore.errors"
 local gate = require "longshore.nginx.gate"
@@ -191,7 +192,8 @@ local function fill(vars, about, operation)
   if about.changes then
     vars.longshore_audit = "1"
     local target = {}
-    for name, value in pairs(about.params or {}) do target[#target + 1] = name .. "=" .. value end
+    -- (Encoded: what a client has named has no say in how the line reads.)
+    for name, value in pairs(about.params or {}) do target[#target + 1] = name .. "=" .. core.uri_encode(value) end
     table.sort(target)
     vars.longshore_target = table.concat(target, " "):sub(1, 512)
   end
