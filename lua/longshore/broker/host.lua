@@ -48,6 +48,10 @@ local function fetch(broker, request)
     return errors.fail("unavailable", "this broker has no transport for policies")
   end
   local headers, body = {}, request.body
+  -- (The transport knows bodies that are files of this machine.)
+  assert(body == nil or type(body) == "string", "body: a text expected")
+  assert(request.method == nil or type(request.method) == "string", "method: a text expected")
+  assert(request.headers == nil or type(request.headers) == "table", "headers: a table expected")
   for name, value in pairs(request.headers or {}) do headers[tostring(name):lower()] = tostring(value) end
   if headers.host then
     return errors.fail("forbidden", "headers: the host is the URL's, which the configuration allows")
@@ -120,13 +124,14 @@ function _M.new(broker, context)
   function host.find(query)
     if not actor then return errors.fail("state", "nobody is asking") end
     assert(type(query) == "table" and type(query.filename) == "string", "filename expected")
-    local current = context.current
-    if query.service == context.service and context.service ~= "newton" then
+    local current, service = context.current, query.service or context.service
+    assert(type(service) == "string", "service: a text expected")
+    if service == context.service and context.service ~= "newton" then
       if current and (query.filename == context.filename or query.filename == current.filename) then return current end
       return errors.fail("not_found", "there is no finished file of this name")
     end
     local row, err = broker.store:file_by_name {
-      tenant = actor.tenant, organization = actor.organization, service = query.service, filename = query.filename,
+      tenant = actor.tenant, organization = actor.organization, service = service, filename = query.filename,
     }
     if not row then return nil, err end
     if row.state ~= "registered" then return errors.fail("not_found", "there is no finished file of this name") end

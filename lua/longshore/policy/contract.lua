@@ -29,8 +29,8 @@
 -- Its second argument is `host`: `now()`, `log(level, message, fields)`, `word(name)`
 -- (a safe word for keys), `sha256(text)` (hex), `take{name=, key=, limit=, seconds=}`
 -- (counts; answers the seconds to wait, 0 when it was allowed), `find{service=,
--- filename=}` (the actor's finished file of that name; beside newton's, only the one that is
--- `current`), `fetch{method=, url=, headers=,
+-- filename=}` (the actor's finished file of that name, of the service at hand unless it is
+-- named; beside newton's, only the one that is `current`), `fetch{method=, url=, headers=,
 -- body= or json=, timeout=}` (of the URLs that the configuration allows; answers
 -- `status`, `headers`, `body`, `json`), and where there is an upload with content
 -- (before_register, after_complete) `head(bytes)` and `url(seconds)`.
