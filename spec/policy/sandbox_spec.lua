@@ -451,6 +451,33 @@ describe("the sandbox of the core", function()
     end
   end)
 
+  -- LuaJIT's own functions and its calls do not survive an allocation that fails: they write
+  -- behind the end of the stack, or over what is alive.
+  it("stops what needs more memory than there is, wherever it needs it", function()
+    local names = {}
+    for i = 1, 180 do names[i] = "a" .. i end
+    local box
+    for seed = 0, 9 do
+      for _, need in ipairs { "f(300) .. big .. n", "big .. n", "big:rep(20)",
+        "('abc'):upper() .. string.char(65 + n % 9)", "(big .. n):sub(2)", "(big .. n):upper()", "tostring(n + 0.5) .. tostring(-n)",
+        "{ n, n }", "table.concat({ big, n })" } do
+        box = assert(core.sandbox { memory = 600 * 1024 + seed * 8, instructions = 1e9, seconds = 60,
+          text = ([[local held, n, big = {}, 0, ("x"):rep(30000)
+            local function f(n) if n == 0 then return 0 end local %s = n local b = f(n - 1) + 1 return b, a1 end
+            local function fill() while true do n = n + 1 held[#held + 1] = %s end end
+            return function()
+              for i = 1, 20 do pcall(fill) end
+              return "not stopped"
+            end]]):format(table.concat(names, ", "), need) })
+        local ok, err = box:run(nil)
+        if rawget(_G, "jit") then
+          assert.same({ nil, "memory" }, { ok, type(err) == "table" and err.code or err })
+        end
+        box:close()
+      end
+    end
+  end)
+
   it("runs a thousand times and more without growing", function()
     local box = assert(core.sandbox { text = "return function(t) return { t } end", memory = 1024 * 1024 })
     for _ = 1, 20000 do assert.equal("done", (box:run(nil, { a = { 1, 2, 3 } }))) end

@@ -99,15 +99,15 @@ static void box_close(lsb_box *box)
 /* nil, err for what a run ended with; the message is on top of `S`. */
 static int failed(lua_State *L, lsb_box *box, lua_State *S, int status)
 {
-  const char *text = lua_type(S, -1) == LUA_TSTRING ? lua_tostring(S, -1)
-                     : "the error is not a text";
+  const char *text = lua_gettop(S) && lua_type(S, -1) == LUA_TSTRING ?
+    lua_tostring(S, -1) : "the error is not a text";
   int n;
 
-  if(box->stopped)
-    n = lsb_fail(L, box->stopped, "stopped: out of %s", box->stopped);
-  else if(status == LUA_ERRMEM)
+  if(box->stopped ? !strcmp(box->stopped, "memory") : status == LUA_ERRMEM)
     n = lsb_fail(L, "memory", "out of memory (%d KiB)",
                  (int)(box->memory / 1024));
+  else if(box->stopped)
+    n = lsb_fail(L, box->stopped, "stopped: out of %s", box->stopped);
   else
     n = lsb_fail(L, "error", "%s", text);
   return n;
@@ -166,7 +166,7 @@ static int l_sandbox(lua_State *L)
   all = lsb_box_all(box);
   lsb_box_refill(box, &all);
   status = lsb_box_protect(box->state, lsb_box_begin, &start);
-  if(status) {
+  if(status || box->stopped) {
     int n = failed(L, box, box->state, status);
 
     box_close(box);
@@ -281,8 +281,15 @@ static int l_run(lua_State *L)
   }
   i = failed(L, box, from, status);
   if(box->stopped || status == LUA_ERRMEM) {
-    box->spoilt = 1; /* what it left is not tidied: that may need memory */
+    box->spoilt = 1;
     box->stopped = NULL;
+#if LUA_VERSION_NUM == 501
+    /* Those who wait go on, and not with its garbage. */
+    if(box->waiting && run.rest) {
+      forget(S, &run);
+      lua_gc(S, LUA_GCCOLLECT, 0);
+    }
+#endif
   } else if(run.rest)
     forget(S, &run);
   close_if_spoilt(box);

@@ -2,7 +2,8 @@
  *
  * What the code may use up is decided in sandbox_limits.c:
  *
- * - memory, by the state's own allocator;
+ * - memory, by the state's own allocator: on Lua 5.4 it refuses, on LuaJIT the
+ *   next instruction does;
  * - instructions, by a count hook. LuaJIT's compiler, which never calls hooks,
  *   is off in this state;
  * - time of its thread, looked at by the hook too.
@@ -26,7 +27,8 @@ typedef struct lsb_box {
   double seconds;       /* of its thread's time, of a run, at most */
   double deadline;      /* on the clock: before it nothing can be used up */
   double till;          /* of the thread's time */
-  const char *stopped;  /* NULL, "instructions", "time" or "calls" */
+  const char *stopped;  /* NULL, "instructions", "time", "calls" or "memory" */
+  int hasty;            /* the hook comes with every instruction */
   int waiting;          /* runs that asked their host and go on later */
   int idle;             /* the coroutine of a run that has ended; 0: none */
   int spoilt;           /* something was stopped: closed when nobody waits */

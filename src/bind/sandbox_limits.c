@@ -5,6 +5,7 @@
 #include <time.h>
 
 #define HOOK_COUNT 64
+#define OVER(memory) (4 * (memory) + ((size_t)1 << 20))
 #define MAX_CALLS 1000 /* nested; deep stacks make each error dear on 5.4 */
 
 static double seconds_of(clockid_t clock)
@@ -29,6 +30,32 @@ static int is_over(const lsb_box *box)
   return seconds_of(CLOCK_MONOTONIC) > box->deadline && used() > box->till;
 }
 
+static void box_hook(lua_State *S, lua_Debug *ar);
+
+/* Whether more memory than there may be is granted nonetheless.
+ *
+ * LuaJIT's fast functions and its calls do not survive a refusal: the error's
+ * text is written where the stack may end, or over what is alive. So the run is
+ * stopped at its next instruction, and only what no single one of these needs
+ * (a copy of the longest string, with a buffer twice as long) is refused.
+ * Lua 5.4 collects everything before it tries again: that is work, too. */
+static int is_granted(lsb_box *box, size_t more)
+{
+#if LUA_VERSION_NUM == 501
+  if(!box->stopped)
+    box->stopped = "memory";
+  if(box->state && !box->hasty) {
+    box->hasty = 1;
+    lua_sethook(box->state, box_hook, LUA_MASKCOUNT, 1);
+  }
+  return more <= OVER(box->memory) && box->used <= OVER(box->memory) - more;
+#else
+  (void)more;
+  box->left -= (int64_t)(box->used / 64);
+  return 0;
+#endif
+}
+
 static void *box_alloc(void *ud, void *old, size_t old_size, size_t size)
 {
   lsb_box *box = ud;
@@ -41,11 +68,10 @@ static void *box_alloc(void *ud, void *old, size_t old_size, size_t size)
     box->used -= old_size;
     return NULL;
   }
-  if(size > old_size && size - old_size > box->memory - box->used) {
-    /* Lua 5.4 collects everything before it tries again: that is work, too. */
-    box->left -= (int64_t)(box->used / 64);
+  if(size > old_size &&
+     (box->used > box->memory || size - old_size > box->memory - box->used) &&
+     !is_granted(box, size - old_size))
     return NULL;
-  }
   new = realloc(old, size);
   if(new)
     box->used += size - old_size;
@@ -113,6 +139,10 @@ lsb_rest lsb_box_all(const lsb_box *box)
 
 void lsb_box_refill(lsb_box *box, const lsb_rest *rest)
 {
+  if(box->hasty) {
+    box->hasty = 0;
+    lsb_box_watch(box->state);
+  }
   box->left = rest->instructions;
   box->deadline = seconds_of(CLOCK_MONOTONIC) + rest->seconds;
   box->till = used() + rest->seconds;
