@@ -157,6 +157,21 @@ describe("the broker mounted in a stock nginx", function()
     assert.truthy(message:find("main context", 1, true))
   end)
 
+  it("names the line that is missing for what runs by itself, before it is felt", function()
+    local lines = w:blocks()
+    for _, name in ipairs { "janitor", "outbox", "watch" } do
+      local line = lines.main:match("thread_pool longshore_" .. name .. " [^\n]*")
+      local changed = { main = lines.main:gsub(line:gsub("%p", "%%%0"), ""), http = lines.http, server = lines.server }
+      local server, answer = nginx.start(changed), nil
+      assert.truthy(support.wait_until(function()
+        answer = http.request { url = server.url .. "/readyz" }
+        return answer.body:find(line, 1, true)
+      end, 20), answer.body)
+      assert.equal(503, answer.status)
+      server:stop()
+    end
+  end)
+
   it("needs none of the lines for bodies and logs", function()
     local lines = w:blocks()
     lines.server = lines.server:gsub("[^\n]*client_body_buffer_size[^\n]*\n", ""):gsub("[^\n]*access_log[^\n]*\n", "")

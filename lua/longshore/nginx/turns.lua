@@ -12,6 +12,7 @@ local blocks = require "longshore.nginx.blocks"
 local errors = require "longshore.errors"
 local inline = require "longshore.nginx.inline"
 local metrics = require "longshore.nginx.metrics"
+local pools = require "longshore.nginx.pools"
 local snapshot = require "longshore.nginx.snapshot"
 
 local _M = {}
@@ -51,19 +52,29 @@ end
 
 local looks, before = 0, ""
 
+-- The line that nginx.conf lacks for a pool that nobody may ask anything of for hours.
+local function pool_missing(state, how)
+  for _, kind in ipairs(pools.kinds) do
+    local _, err = how.run(state, kind, "idle")
+    if err and err.reason == "setup" then return err end
+  end
+end
+
 -- Who probes is told what to do; what went wrong has paths and names in it and is said in the log: when it changes, and
 -- now and then, as logs are thrown away.
 local function advise(found, err)
-  if found and found.ready then return "" end
   if err and err.reason == "setup" then return err.message end
+  if found and found.ready then return "" end
   return "the broker cannot use its database; nginx's error log says why, in a line with \"readiness:\""
 end
 
 local watch_turn = guarded("watch", function(state, how)
   looks = looks + 1
   local found, err = how.run(state, "watch", "watch", state.path, looks % COUNT == 1)
+  if looks == 1 then state.lacks = pool_missing(state, how) end
+  err = err or state.lacks
   local dict, advice = ngx.shared[blocks.dictionary], advise(found, err)
-  local why = advice == "" and "" or not found and tostring(err) or found.why
+  local why = advice == "" and "" or found and found.why or tostring(err)
   if why ~= before or why ~= "" and looks % AGAIN == 0 then
     ngx.log(why == "" and ngx.NOTICE or ngx.ERR, "readiness: ", why == "" and "the database answers again"
       or (errors.redact(why):gsub("%c", " ")))
@@ -77,13 +88,12 @@ local watch_turn = guarded("watch", function(state, how)
   end
 end)
 
--- How many calls run and wait in this nginx worker.
+-- How many calls run and wait in this nginx worker. (None of one that ends: there may be fewer after it.)
 local function measure(premature, state)
-  if premature then return end
   for kind, one in pairs(state.gates) do
     for _, what in ipairs { "running", "waiting" } do
       metrics.set("longshore_calls", metrics.labels { "pool", kind, "worker", ngx.worker.id(), "state", what },
-        one[what])
+        premature and 0 or one[what])
     end
   end
 end

@@ -292,6 +292,13 @@ end
 -- A token that nobody has: asking for it asks the database.
 local NOBODY = "tok_aaaaaaaaaaaaaaaa"
 
+--- Does nothing: whether it can be called is the question.
+-- @treturn boolean true
+-- @treturn table no log lines
+function _M.idle()
+  return true, {}
+end
+
 --- Whether the database answers; with `counts`, what it holds as well.
 -- @tparam string path
 -- @tparam boolean counts
