@@ -539,6 +539,10 @@ describe("longshore.core SigV4", function()
       assert.has_error(function() core.signer { access_key = "a", region = "r" } end)
       assert.has_error(function() core.signer { access_key = 1, secret_key = "b", region = "r" } end)
       assert.has_error(function() aws_signer().presign({}, {}) end)
+      -- Misspelt, it would not be sent: every request would be refused, far from here.
+      assert.error_matches(function()
+        core.signer { access_key = "a", secret_key = "b", region = "r", sesion_token = "t" }
+      end, "unknown option: sesion_token")
     end)
 
     it("does not ask metatables, whose strings nobody would keep", function()

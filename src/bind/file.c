@@ -84,13 +84,14 @@ typedef struct range {
   uint64_t length;
 } range;
 
-static range check_range(lua_State *L)
+static range check_range(lua_State *L, const char *const *known)
 {
   const uint64_t max = (uint64_t)LSB_INTEGER_MAX;
   range r = { check_path(L, 1), 0, max };
 
   if(!lua_isnoneornil(L, 2)) {
     luaL_checktype(L, 2, LUA_TTABLE);
+    lsb_check_keys(L, 2, known);
     r.offset = lsb_field_uint(L, 2, "offset", 0, max, 0);
     r.length = lsb_field_uint(L, 2, "length", 0, max, max);
   }
@@ -135,7 +136,9 @@ static ls_code digest_range(const range *r, ls_digest *d, unsigned wanted,
  * crc32=integer, crc64nvme=raw} | nil, err */
 static int l_digest_file(lua_State *L)
 {
-  range r = check_range(L);
+  static const char *const known[] = { "offset", "length", "md5", "sha1",
+    "sha256", "crc32c", "crc32", "crc64nvme", NULL };
+  range r = check_range(L, known);
   unsigned wanted = 0;
   ls_digest d;
   int error;
@@ -197,7 +200,8 @@ static int l_digest_file(lua_State *L)
  * Two threads by default where that pays. */
 static int l_crc32c_file(lua_State *L)
 {
-  range r = check_range(L);
+  static const char *const known[] = { "offset", "length", "threads", NULL };
+  range r = check_range(L, known);
   unsigned threads = 0;
   uint32_t crc;
   uint64_t got;

@@ -149,10 +149,13 @@ ls_target lsb_read_target(lua_State *L, const char *method)
  * call, or the system's. */
 static int l_new(lua_State *L)
 {
+  static const char *const known[] = { "access_key", "secret_key",
+    "session_token", "region", "service", NULL };
   ls_credentials c;
   lsb_signer *s;
 
   luaL_checktype(L, 1, LUA_TTABLE);
+  lsb_check_keys(L, 1, known);
   c.access_key = lsb_field_str(L, 1, "access_key", NULL);
   c.secret_key = lsb_field_str(L, 1, "secret_key", NULL);
   c.session_token = lsb_field_str(L, 1, "session_token", "");
