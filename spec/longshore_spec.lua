@@ -49,6 +49,59 @@ describe("longshore, from a script", function()
       assert.is_false(ok)
       assert.truthy(why:find("longshore_spec%.lua:%d+: " .. name .. ': there is no option "paralel"$'), why)
     end
+    local function raises(expected, name, options)
+      local ok, why = pcall(function() longshore[name](options) end)
+      assert.is_false(ok, name .. " takes " .. expected)
+      assert.truthy(why:find("longshore_spec%.lua:%d+: ") and why:find(": " .. expected, 1, true), why)
+    end
+    local function with(options, more)
+      local all = {}
+      for _, from in ipairs { options, more } do
+        for name, value in pairs(from) do all[name] = value end
+      end
+      return all
+    end
+    -- Each wrong type, with the name of what has it.
+    local object = { url = "s3://b/k", access_key = "a", secret_key = "s" }
+    local file = { path = "x", to = "http://127.0.0.1:1", token = "t" }
+    local back = { id = "x", from = "http://127.0.0.1:1", token = "t" }
+    for name, cases in pairs {
+      presign = { object, { url = 5, method = 5, expires = "900", length = "5", headers = "x", query = "x",
+        endpoint = 5, access_key = 5, session_token = 5, path_style = "yes", clock = 5,
+        credentials = "x", profile = 5 } },
+      upload = { file, { path = 5, to = 5, token = 5, name = 5, content_type = 5, metadata = "x",
+        parallel = "4", attempts = "x", journal = 5, restart = 1, on_event = "x", interrupted = true,
+        engine = "x" } },
+      download = { back, { id = 5, from = 5, path = 5, overwrite = "yes", on_progress = 5, parallel = "a" } },
+    } do
+      for option, wrong in pairs(cases[2]) do
+        raises(("%s: %s: "):format(name, option), name, with(cases[1], { [option] = wrong }))
+      end
+      raises(name .. ": a table of options expected, got nil", name)
+      raises(name .. ": a table of options expected, got string", name, "s3://b/k")
+    end
+    raises("bucket: a table of options expected", "bucket")
+    raises("app: the path of a configuration or a table expected", "app", 5)
+    -- What is missing, and what is said twice, or to one who does not listen.
+    raises("presign: bucket: ", "presign", {})
+    raises("presign: key: ", "presign", { bucket = "b", access_key = "a", secret_key = "s" })
+    raises("presign: url, or bucket and key", "presign", with(object, { bucket = "b" }))
+    raises("presign: headers: names are expected", "presign", with(object, { headers = { "x" } }))
+    raises("upload: path: ", "upload", { to = "http://h" })
+    raises("upload: to: ", "upload", { path = "x" })
+    raises("download: id: ", "download", { from = "http://h" })
+    raises("download: from: ", "download", { id = "x" })
+    raises("upload: service: ", "upload", with(file, { service = "foo" }))
+    raises("upload: service: ", "upload", { path = "x", to = "s3://b", service = "newton" })
+    raises("upload: dataset: for geolens, and here it is newton", "upload", with(file, { dataset = "x" }))
+    raises("upload: token: for athena, cognite, geolens, newton,", "upload",
+      { path = "x", to = "s3://b", token = "t" })
+
+    for _, service in ipairs { "newton", "geolens", "athena" } do
+      local _, why = longshore.upload { path = "x", to = "http://h", service = service }
+      assert.equal("unauthenticated: a token is needed", tostring(why))
+      assert.equal("token", why.field)
+    end
     local url, err = longshore.presign(settings { url = "s3://bucket/key", expires = 700000 })
     assert.is_nil(url)
     assert.equal("invalid", err.code)

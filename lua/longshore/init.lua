@@ -40,23 +40,19 @@ setmetatable(_M, { __index = function(self, name)
   return loaded
 end })
 
--- A programmer's mistake, told of where the call stands.
-local function expect(good, message)
-  if not good then error(message, 3) end
+-- What a programmer got wrong is told of where the call stands.
+local function checked(call, options)
+  local ok, first, second = pcall(require("longshore.options")[call], options)
+  if not ok then error(first, 3) end
+  return first, second
 end
 
-local function words(text)
-  local set = {}
-  for word in text:gmatch("[%l_]+") do set[word] = true end
-  return set
-end
-
-local function copy(options, without)
-  local new = {}
-  for key, value in pairs(options) do
-    if not without[key] then new[key] = value end
-  end
-  return new
+-- The store behind an endpoint is known by its host, unless it was said.
+local function with_profile(settings)
+  local given = {}
+  for name, value in pairs(settings) do given[name] = value end
+  given.profile = given.profile or require("longshore.uploader.s3").profile_of(given.endpoint)
+  return given
 end
 
 --- A bucket of an S3-compatible store.
@@ -66,14 +62,9 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table err
 function _M.bucket(options)
-  local given = copy(options, {})
-  given.profile = given.profile or require("longshore.uploader.s3").profile_of(given.endpoint)
-  return require("longshore.provider.s3").new(given)
+  checked("bucket", options)
+  return require("longshore.provider.s3").new(with_profile(options))
 end
-
-local BUCKET = words [[bucket prefix name endpoint public_endpoint region profile path_style access_key secret_key
-  session_token credentials metadata_rule clock random transport timeout attempts patience learn_clock]]
-local REQUEST = words "method url expires headers query length key"
 
 --- Signs a URL; nothing is sent anywhere.
 -- @tparam table options `url` ("s3://bucket/key", the key not encoded) or `bucket` and `key`; `method` ("GET"),
@@ -84,16 +75,8 @@ local REQUEST = words "method url expires headers query length key"
 -- @treturn[2] nil
 -- @treturn[2] table err
 function _M.presign(options)
-  expect(type(options) == "table", "presign: a table of options expected")
-  for name in pairs(options) do
-    expect(REQUEST[name] or BUCKET[name], ("presign: there is no option %q"):format(tostring(name)))
-  end
-  local given, key = copy(options, REQUEST), options.key
-  if options.url then
-    given.bucket, key = options.url:match("^[sS]3://([^/]+)/(.+)$")
-    expect(key, "url: s3://bucket/key expected")
-  end
-  local provider, err = _M.bucket(given)
+  local settings, key = checked("presign", options)
+  local provider, err = require("longshore.provider.s3").new(with_profile(settings))
   if not provider then return nil, err end
   local grant
   grant, err = provider:sign_url { method = options.method or "GET", key = key, expires = options.expires or 3600,
@@ -102,41 +85,12 @@ function _M.presign(options)
   return grant.url, grant
 end
 
-local ITEM = words [[path to from id name content_type metadata parallel journal restart recheck interrupted engine
-  on_event on_progress service]]
-
--- What goes to the driver of the place; each takes what it knows.
-local DRIVER = words [[token attempts part_size threshold timeout retry
-  dataset title summary visibility srid layer
-  client key catalog bucket prefix
-  external_id overwrite directory
-  endpoint region profile path_style access_key secret_key session_token credentials expires no_clobber]]
-
--- A misspelt option would be one that was not given.
-local function check_names(call, options)
-  for name in pairs(options) do
-    if not ITEM[name] and not DRIVER[name] then
-      error(("%s: there is no option %q"):format(call, tostring(name)), 3)
-    end
-  end
-end
-
--- The driver for a place, and an uploader over it.
-local function uploader_for(place, options)
-  local settings = copy(options, ITEM)
-  settings.url = place
-  local module
-  if place:find("^[sS]3://") then
-    module = "longshore.uploader.s3"
-    settings.profile = settings.profile or require(module).profile_of(settings.endpoint)
-  else
-    local service = options.service or "newton"
-    assert(type(service) == "string" and service:find("^%l+$"), "service: newton, geolens, cognite or athena expected")
-    module = ("longshore.service.%s.client"):format(service)
-  end
+-- An uploader over the driver of a place.
+local function uploader_for(module, settings, options, parallel)
+  if module == "longshore.uploader.s3" then settings = with_profile(settings) end
   local driver, err = require(module).new(settings)
   if not driver then return nil, err end
-  return require("longshore.uploader").new { driver = driver, parallel = options.parallel,
+  return require("longshore.uploader").new { driver = driver, parallel = parallel,
     journal = options.journal, restart = options.restart, recheck = options.recheck, attempts = options.attempts,
     interrupted = options.interrupted, engine = options.engine, on_event = options.on_event }
 end
@@ -144,18 +98,16 @@ end
 --- Uploads a file and waits until it is there, checked.
 -- @tparam table options `path`; `to`: a broker ("http://...", with `token`, and `service`: "newton" unless it is
 -- "geolens", "cognite" or "athena", with what its driver takes) or a bucket ("s3://bucket/prefix", with `endpoint`,
--- `region`, `access_key`, `secret_key` ...); `name` (the file's), `content_type`, `metadata`, `parallel` (4),
--- `journal` (true or a folder: a later call resumes), `restart` (aborts what the journal has instead), `recheck`,
--- `attempts` (10), `interrupted()` (asked often; true stops, to be resumed), `on_event`, `engine` (options of the
--- transfer engine)
+-- `region`, `access_key`, `secret_key` ...); `name` (the file's), `content_type`, `metadata`, `parallel` (by
+-- default found by trying, 4 to 16), `journal` (true or a folder: a later call resumes), `restart` (aborts what the
+-- journal has instead), `recheck`, `attempts` (10), `interrupted()` (asked often; true stops, to be resumed),
+-- `on_event`, `engine` (options of the transfer engine)
 -- @treturn table result of `longshore.uploader`
 -- @treturn[2] nil
 -- @treturn[2] table err
 function _M.upload(options)
-  expect(type(options) == "table" and type(options.path) == "string", "path: string expected")
-  expect(type(options.to) == "string", "to: the URL of a broker or s3://bucket/prefix expected")
-  check_names("upload", options)
-  local uploader, err = uploader_for(options.to, options)
+  local driver, settings = checked("upload", options)
+  local uploader, err = uploader_for(driver, settings, options, options.parallel)
   if not uploader then return nil, err end
   local result
   result, err = uploader:put { path = options.path, name = options.name, content_type = options.content_type,
@@ -167,15 +119,13 @@ end
 --- Reads a file back: ranges in parallel, in place only when it is whole and checked.
 -- @tparam table options `id` (a file's id; a key) and `from`: a broker (with `token`, `service`) or
 -- "s3://bucket/prefix", as for `upload`; `path` (where to; default: the file's own name), `overwrite`, `parallel` (4),
--- `on_progress(received, size)`, `engine`
+-- `on_progress(received, size)`, `attempts`, `interrupted()`, `engine`
 -- @treturn table `{path, bytes, crc32c, compared, seconds}`
 -- @treturn[2] nil
 -- @treturn[2] table err
 function _M.download(options)
-  expect(type(options) == "table" and type(options.id) == "string", "id: string expected")
-  expect(type(options.from) == "string", "from: the URL of a broker or s3://bucket/prefix expected")
-  check_names("download", options)
-  local uploader, err = uploader_for(options.from, options)
+  local driver, settings = checked("download", options)
+  local uploader, err = uploader_for(driver, settings, options, options.parallel or 4)
   if not uploader then return nil, err end
   local result
   result, err = uploader:get { id = options.id, path = options.path, overwrite = options.overwrite,
@@ -186,6 +136,9 @@ end
 
 -- Nothing but the folder, or nothing at all: the broker that serves from it.
 local function settings_of(config)
+  if config ~= nil and type(config) ~= "string" and type(config) ~= "table" then
+    error(("app: the path of a configuration or a table expected, got %s"):format(type(config)), 3)
+  end
   if type(config) == "string" then return _M.config.load(config) end
   local given = config or {}
   local first = next(given)

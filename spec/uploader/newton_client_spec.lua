@@ -369,6 +369,6 @@ describe("the newton client", function()
       assert.is_nil((newton.new { url = "http://h", token = token }))
     end
     local _, err = newton.new { url = "http://h" }
-    assert.truthy(err.message:find("LONGSHORE_TOKEN", 1, true))
+    assert.equal("token", err.field)
   end)
 end)

@@ -9,14 +9,22 @@ local _M = {}
 --- The services that have a client driver (`longshore.service.NAME.client`).
 _M.services = { "newton", "geolens", "cognite", "athena" }
 
+--- Adds --token, --token-file.
+-- @tparam table parser
+-- @treturn two options
+function _M.configure_token(parser)
+  return parser:option("--token"):argname("TOKEN")
+      :description "Better in LONGSHORE_TOKEN: others cannot see it in the list of processes.",
+    parser:option("--token-file"):argname("PATH"):description "A file with the token in its first line."
+end
+
 --- Adds --token, --token-file, --service.
 -- @tparam table parser
 -- @treturn table the options, for a group
 function _M.configure(parser)
+  local token, token_file = _M.configure_token(parser)
   return {
-    parser:option("--token"):argname("TOKEN")
-      :description "Better in LONGSHORE_TOKEN: others cannot see it in the list of processes.",
-    parser:option("--token-file"):argname("PATH"):description "A file with the token in its first line.",
+    token, token_file,
     parser:option("--service"):argname("NAME"):choices(_M.services):default "newton"
       :description("Which API the broker is asked in: " .. table.concat(_M.services, ", ") .. "."),
     parser:option("--client"):argname("NAME")
@@ -24,20 +32,24 @@ function _M.configure(parser)
   }
 end
 
---- The token, from --token, --token-file or LONGSHORE_TOKEN.
+local function first_line(path)
+  local file, why = io.open(path, "r")
+  if not file then common.usage("--token-file: " .. why) end
+  local line = file:read("*l")
+  file:close()
+  return (line or ""):match("^%s*(.-)%s*$")
+end
+
+--- The token, from --token, --token-file or LONGSHORE_TOKEN; without one, the command stops.
 -- @tparam table args
--- @treturn ?string
+-- @treturn string
 function _M.token(args)
   if args.token and args.token_file then common.usage "--token and --token-file: one of them" end
-  if args.token then return args.token end
-  if args.token_file then
-    local file, why = io.open(args.token_file, "r")
-    if not file then common.usage("--token-file: " .. why) end
-    local line = file:read("*l")
-    file:close()
-    return (line or ""):match("^%s*(.-)%s*$")
+  local token = args.token or args.token_file and first_line(args.token_file) or os.getenv "LONGSHORE_TOKEN"
+  if not token or token == "" then
+    common.usage "a token is needed: --token, --token-file or LONGSHORE_TOKEN (`longshore token create` makes one)"
   end
-  return os.getenv "LONGSHORE_TOKEN"
+  return token
 end
 
 --- The driver of a service.

@@ -2,6 +2,7 @@
 --
 -- Room: cli.
 -- @module longshore.cli.status
+local access = require "longshore.cli.access"
 local calls = require "longshore.service.client"
 local common = require "longshore.cli.common"
 local core = require "longshore.core"
@@ -21,7 +22,7 @@ function _M.configure(parser)
   parser:option("--journal"):argname("FOLDER"):description "Where put --journal keeps them."
   parser:option("--files"):argname("N"):default "10":convert(common.integer(0, 1000))
     :description "How many files to list."
-  parser:option("--token"):argname("TOKEN"):description "Token for the broker (LONGSHORE_TOKEN)."
+  access.configure_token(parser)
   parser:option("--ca-file"):argname("PATH"):description "Certificates to trust instead of the system's."
   parser:flag("--json"):description "JSON, for programs."
   parser:epilog [[
@@ -62,8 +63,7 @@ end
 local function show_server(args)
   local base, err = calls.base_url(args.url, "/v0.5", "/v%d[%d.]*")
   if not base then common.usage(err.message) end
-  local token = args.token or os.getenv "LONGSHORE_TOKEN"
-  if not token or token == "" then common.usage "a token is needed: LONGSHORE_TOKEN or --token" end
+  local token = access.token(args)
   local transport, close = require("longshore.http.transport").new { ca_file = args.ca_file }
   local began = core.monotonic()
   local info
@@ -94,6 +94,8 @@ local function show_server(args)
     common.print("  %-10s %10s  %s  %s", (tostring(file.file_status):gsub("^FILE_STATUS_", ""):lower()),
       progress.size(tonumber(file.num_bytes) or 0), tostring(file.file_uid), common.printable(tostring(file.file_id)))
   end
+  local rest = (tonumber(info.num_files) or 0) - #files
+  if #files > 0 and rest > 0 then common.print("  and %s more, later ones (--files N)", common.count(rest, "file")) end
   return 0
 end
 

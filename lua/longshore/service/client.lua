@@ -151,4 +151,19 @@ function _M.base_url(url, api, pattern)
   return scheme .. "://" .. authority .. path
 end
 
+--- Checks the token for a service, which goes into a header.
+-- @param token
+-- @treturn[1] string
+-- @return[2] nil
+-- @treturn[2] table err
+function _M.token(token)
+  if type(token) ~= "string" or token == "" then
+    return errors.fail("unauthenticated", "a token is needed", { field = "token" })
+  end
+  if token:find("[^\33-\126]") then
+    return errors.fail("invalid", "the token contains characters that no token has", { field = "token" })
+  end
+  return token
+end
+
 return _M

@@ -53,15 +53,10 @@ function _M.new(options)
   local base, err = calls.base_url(options.url, "")
   if not base then return nil, err end
   base = base:gsub("/storage$", "")
-  local token = options.token
-  if type(token) ~= "string" or token == "" then
-    return errors.fail("unauthenticated", "a token is needed: --token, --token-file or LONGSHORE_TOKEN",
-      { field = "token" })
-  end
-  for _, name in ipairs { "token", "key" } do
-    if options[name] and options[name]:find("[^\33-\126]") then
-      return errors.fail("invalid", ("the %s contains characters that none has"):format(name), { field = name })
-    end
+  local token, refused = calls.token(options.token)
+  if not token then return nil, refused end
+  if options.key and options.key:find("[^\33-\126]") then
+    return errors.fail("invalid", "the key contains characters that none has", { field = "key" })
   end
   for _, name in ipairs { "client", "bucket" } do
     local ok, why = plain(options, name)

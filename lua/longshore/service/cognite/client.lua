@@ -56,17 +56,10 @@ function _M.new(options)
     return errors.fail("invalid", "the URL of a project is expected: https://HOST/api/v1/projects/PROJECT",
       { field = "url" })
   end
-  local token = options.token
-  if type(token) ~= "string" or token == "" then
-    return errors.fail("unauthenticated", "a token is needed: --token, --token-file or LONGSHORE_TOKEN",
-      { field = "token" })
-  end
-  if token:find("[^\33-\126]") then
-    return errors.fail("invalid", "the token contains characters that no token has", { field = "token" })
-  end
+  local token, refused = calls.token(options.token)
+  if not token then return nil, refused end
   if options.overwrite and not options.external_id then
-    return errors.fail("invalid", "only a file with an external id can be overwritten; name it with --external-id",
-      { field = "overwrite" })
+    return errors.fail("invalid", "only a file with an external id can be overwritten", { field = "overwrite" })
   end
   if options.directory and options.directory:sub(1, 1) ~= "/" then
     return errors.fail("invalid", "a directory is an absolute path: /reports", { field = "directory" })

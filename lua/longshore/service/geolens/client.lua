@@ -64,14 +64,8 @@ end
 function _M.new(options)
   local base, dataset = read_url(options.url)
   if not base then return nil, dataset end
-  local token = options.token
-  if type(token) ~= "string" or token == "" then
-    return errors.fail("unauthenticated", "a token is needed: --token, --token-file or LONGSHORE_TOKEN",
-      { field = "token" })
-  end
-  if token:find("[^\33-\126]") then
-    return errors.fail("invalid", "the token contains characters that no token has", { field = "token" })
-  end
+  local token, refused = calls.token(options.token)
+  if not token then return nil, refused end
   if options.dataset and not options.dataset:find("^" .. UUID .. "$") then
     return errors.fail("invalid", "a dataset's id is a UUID", { field = "dataset" })
   end

@@ -37,14 +37,8 @@ local MAX_RESPONSE = 32 * 1024 * 1024
 function _M.new(options)
   local base, err = calls.base_url(options.url, "/v0.5", "/v%d[%d.]*")
   if not base then return nil, err end
-  local token = options.token
-  if type(token) ~= "string" or token == "" then
-    return errors.fail("unauthenticated", "a token is needed: --token, --token-file or LONGSHORE_TOKEN "
-      .. "(`longshore token create` makes one)", { field = "token" })
-  end
-  if token:find("[^\33-\126]") then
-    return errors.fail("invalid", "the token contains characters that no token has", { field = "token" })
-  end
+  local token, refused = calls.token(options.token)
+  if not token then return nil, refused end
   return setmetatable({
     name = "newton", destination = base, host = base:match("^%a+://([^/]+)"),
     headers = { Authorization = "Bearer " .. token },
