@@ -13,6 +13,24 @@ describe("longshore.errors", function()
     assert.truthy(line:find("request r1", 1, true))
   end)
 
+  it("leaves out what a signed URL has, and only that", function()
+    local url = "PUT /k?X-Amz-Credential=AK%2F1&x-amz-signature=abc&X-Amz-Security-Token=TOK&partNumber=1"
+    assert.equal("PUT /k?X-Amz-Credential=...&x-amz-signature=...&X-Amz-Security-Token=...&partNumber=1",
+      errors.redact(url))
+    assert.equal("/u?upload_id=...&a=1 /a?sig=... 1", errors.redact "/u?upload_id=xyz&a=1 /a?sig=abc 1")
+    assert.equal("Credential=x, Signature=...", errors.redact "Credential=x, Signature=0123456789abcdef")
+    assert.equal("signature=... bearer ...", errors.redact "signature=0123456789 bearer abc")
+    for _, text in ipairs { "a signature of parts=3", "upload_id=upl_1", "who bears it", "50 % & more?" } do
+      assert.equal(text, errors.redact(text))
+    end
+  end)
+
+  it("makes one line of many, for a log", function()
+    assert.equal("a b c", errors.one_line "a\nb\r\n\tc")
+    assert.equal("a Bearer ... ", errors.one_line "a Bearer abc\n")
+    assert.equal("a b", errors.one_line "a b")
+  end)
+
   it("prints no token of ours, wherever it stands", function()
     local token = "ls_" .. ("a2"):rep(8) .. "_" .. ("b3"):rep(16)
     local line = tostring(errors.new("invalid", ('{"key":"%s"} and ls_files_of_mine'):format(token)))

@@ -119,8 +119,8 @@ end
 local function refuse(why)
   local level = why.status >= 500 and why.status ~= 501 and ngx.ERR or ngx.INFO
   local line = ("%s %s: %s %s"):format(ngx.req.get_method(), path_of_request(), tostring(errors.restore(why)),
-    why.cause and errors.redact(tostring(why.cause)) or "")
-  ngx.log(level, (line:gsub("%c", " ")))
+    tostring(why.cause or ""))
+  ngx.log(level, errors.one_line(line))
   local headers = {}
   if why.retry_after then headers["retry-after"] = tostring(why.retry_after) end
   for _, detail in ipairs(why.details or {}) do

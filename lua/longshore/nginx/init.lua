@@ -100,7 +100,7 @@ local function log_line(line)
   for _, name in ipairs(names) do
     words[#words + 1] = ("%s=%s"):format(name, tostring(line.fields[name]))
   end
-  ngx.log(levels[line.level] or ngx.INFO, (errors.redact(table.concat(words, " ")):gsub("%c", " ")))
+  ngx.log(levels[line.level] or ngx.INFO, errors.one_line(table.concat(words, " ")))
 end
 
 -- What a call in a thread answers: its result (false for none), or nil and an error. What it logged is logged.
@@ -113,7 +113,7 @@ local function settle(result, lines)
     metrics.count("longshore_refused_total", "")
     return nil, lines
   end
-  ngx.log(ngx.ERR, "worker thread: ", (errors.redact(lines.message):gsub("%c", " ")))
+  ngx.log(ngx.ERR, "worker thread: ", errors.one_line(lines.message))
   if lines.reason == "setup" then return nil, lines end
   return errors.fail("internal", "a worker thread failed")
 end

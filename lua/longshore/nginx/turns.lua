@@ -77,7 +77,7 @@ local watch_turn = guarded("watch", function(state, how)
   local why = advice == "" and "" or found and found.why or tostring(err)
   if why ~= before or why ~= "" and looks % AGAIN == 0 then
     ngx.log(why == "" and ngx.NOTICE or ngx.ERR, "readiness: ", why == "" and "the database answers again"
-      or (errors.redact(why):gsub("%c", " ")))
+      or errors.one_line(why))
     before = why
   end
   dict:set("ready", advice)
