@@ -33,6 +33,65 @@ static void plain(void)
   }
 }
 
+static bool all_utf8(const unsigned char *p, size_t n)
+{
+  return ls_utf8_span((ls_str){ (const char *)p, n }) == n;
+}
+
+static size_t encode(unsigned char to[4], uint32_t c)
+{
+  static const unsigned char heads[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+  size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+  size_t i;
+
+  for(i = n; --i;) {
+    to[i] = (unsigned char)(0x80 | (c & 63));
+    c >>= 6;
+  }
+  to[0] = (unsigned char)(heads[n] | c);
+  return n;
+}
+
+/* Every character is one, at every place of a text; and as many texts of two,
+ * three and four bytes are UTF-8 as there are characters to make them of. */
+static void utf8(void)
+{
+  static const unsigned char some[] = { 0, 0x7f, 0x80, 0xbf, 0xc0, 0xff };
+  unsigned char text[24];
+  uint64_t two = 0, three = 0, four = 0;
+  uint32_t c;
+  size_t n, at;
+
+  for(c = 0x80; c < 0x110000; c++) {
+    at = c % 20;
+    memset(text, 'a', sizeof(text));
+    n = encode(text + at, c);
+    if(all_utf8(text, sizeof(text)) != (c < 0xd800 || c > 0xdfff))
+      check_u64("character", c, 0);
+    if(ls_utf8_span((ls_str){ (char *)text, at + n - 1 }) != at)
+      check_u64("character that is cut off", c, 0);
+  }
+  for(c = 0; c < 0x1000000; c++) {
+    text[0] = (unsigned char)(c >> 16);
+    text[1] = (unsigned char)(c >> 8);
+    text[2] = (unsigned char)c;
+    two += c < 0x10000 && all_utf8(text + 1, 2);
+    three += all_utf8(text, 3);
+  }
+  check_u64("texts of two", two, 128 * 128 + 1920);
+  check_u64("texts of three", three,
+            128 * 128 * 128 + 2 * 128 * 1920 + 61440);
+  /* (Of the last two bytes it only matters whether they are tails.) */
+  for(c = 0; c < 0x1000 * 36; c++) {
+    text[0] = (unsigned char)(0xf0 | (c / 36) >> 8);
+    text[1] = (unsigned char)(c / 36);
+    text[2] = some[c % 6];
+    text[3] = some[c / 6 % 6];
+    four += all_utf8(text, 4);
+  }
+  check_u64("texts of four", four, 256 * 2 * 2);
+}
+
 /* Against the system's calendar: every day from 1970 to 2105, and each
  * century's end after that. */
 static void dates(void)
@@ -223,6 +282,7 @@ static void plans(void)
 int main(void)
 {
   plain();
+  utf8();
   dates();
   uris();
   buffers();

@@ -53,6 +53,43 @@ describe("a text that is its own JSON", function()
   end)
 end)
 
+describe("a text's UTF-8", function()
+  it("is told from what is not, at any place", function()
+    for _, good in ipairs { "", "a", "ä", "\224\160\128", "\237\159\191", "\238\128\128", "\240\144\128\128",
+      "\244\143\191\191", ("x"):rep(100), "a\0b" } do
+      assert.is_nil(core.utf8_bad(good), good)
+      assert.is_nil(core.utf8_bad("01234567" .. good .. "ab"))
+    end
+    for _, bad in ipairs { "\128", "\192\128", "\193\191", "\195", "\195(", "\224\159\191", "\237\160\128",
+      "\240\143\191\191", "\244\144\128\128", "\245\128\128\128", "\255", "\226\130", "\226\130x" } do
+      assert.equal(1, core.utf8_bad(bad), bad)
+      assert.equal(11, core.utf8_bad("0123456789" .. bad .. "ab"))
+      assert.equal(3, core.utf8_bad("\255\255" .. bad, 3))
+    end
+    assert.is_nil(core.utf8_bad("\255", 2))
+    assert.is_nil(core.utf8_bad("\255", 100))
+    assert.has_error(function() core.utf8_bad("a", 0) end)
+    assert.has_error(function() core.utf8_bad() end)
+  end)
+
+  it("is what Lua takes for it, where it has a word for that", function()
+    local length = utf8 and utf8.len -- luacheck: ignore
+    local random = core.random(4096):rep(4) .. core.random(4096)
+    for i = 1, 20000, 7 do
+      -- (Mostly heads and tails, so that many are near to being right.)
+      local text = random:sub(i, i + 6):gsub(".", function(c)
+        local n = c:byte()
+        return string.char(n < 140 and 128 + n % 64 or n)
+      end)
+      local good, at = true, nil
+      if length then good, at = length(text) end
+      local bad = core.utf8_bad(text)
+      if length then assert.equal(not good and at or nil, bad) end
+      assert.equal(not bad, core.utf8_bad(text .. "a") == nil)
+    end
+  end)
+end)
+
 describe("presigned parts as text", function()
   it("have the shape that was asked for, and the URLs of the list", function()
     local json = require "longshore.json"

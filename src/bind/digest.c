@@ -198,6 +198,26 @@ static int l_is_plain(lua_State *L)
   return 1;
 }
 
+/* utf8_bad(s [, from]) -> the position of the first byte from there that is not
+ * part of well-formed UTF-8, or nil. */
+static int l_utf8_bad(lua_State *L)
+{
+  ls_str s = check_str(L, 1);
+  lua_Integer from = luaL_optinteger(L, 2, 1);
+  size_t skip, n;
+
+  luaL_argcheck(L, from >= 1, 2, "a position in the text expected");
+  skip = (uint64_t)from - 1 < s.n ? (size_t)from - 1 : s.n;
+  s.p += skip;
+  s.n -= skip;
+  n = ls_utf8_span(s);
+  if(n == s.n)
+    lua_pushnil(L);
+  else
+    lua_pushnumber(L, (lua_Number)(skip + n + 1));
+  return 1;
+}
+
 /* uri_encode(s [, keep_slash]) -> text, as SigV4 has it: all but A-Z a-z 0-9
  * - . _ ~ encoded */
 static int l_uri_encode(lua_State *L)
@@ -242,6 +262,7 @@ void lsb_open_digest(lua_State *L)
     { "unbase64url", l_unbase64url },
     { "equal", l_equal },
     { "is_plain", l_is_plain },
+    { "utf8_bad", l_utf8_bad },
     { "uri_encode", l_uri_encode },
     { "uri_decode", l_uri_decode },
     { NULL, NULL }

@@ -173,3 +173,61 @@ bool ls_is_plain(ls_str s)
   }
   return true;
 }
+
+static bool is_tail(unsigned char c)
+{
+  return c >= 0x80 && c <= 0xbf;
+}
+
+/* How long the character is that begins here; 0 when none does. Of what
+ * follows the first byte, the second decides whether the form is the shortest,
+ * no surrogate and not above U+10FFFF. */
+static size_t utf8_character(const unsigned char *p, size_t n)
+{
+  unsigned char low = 0x80;
+  unsigned char high = 0xbf;
+  size_t size, i;
+
+  if(*p < 0x80)
+    return 1;
+  if(*p < 0xc2 || *p > 0xf4)
+    return 0;
+  size = *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
+  if(*p == 0xe0)
+    low = 0xa0;
+  else if(*p == 0xed)
+    high = 0x9f;
+  else if(*p == 0xf0)
+    low = 0x90;
+  else if(*p == 0xf4)
+    high = 0x8f;
+  if(n < size || p[1] < low || p[1] > high)
+    return 0;
+  for(i = 2; i < size; i++)
+    if(!is_tail(p[i]))
+      return 0;
+  return size;
+}
+
+size_t ls_utf8_span(ls_str s)
+{
+  const unsigned char *p = (const unsigned char *)s.p;
+  size_t i = 0;
+  size_t size;
+  uint64_t x;
+
+  while(i < s.n) {
+    if(i + 8 <= s.n) {
+      memcpy(&x, p + i, 8);
+      if(!(x & EACH(0x80))) {
+        i += 8;
+        continue;
+      }
+    }
+    size = utf8_character(p + i, s.n - i);
+    if(!size)
+      break;
+    i += size;
+  }
+  return i;
+}

@@ -1,4 +1,5 @@
-/* Numbers and bytes as text: decimal, hexadecimal, Base64. Room: src/core.
+/* Numbers and bytes as text: decimal, hexadecimal, Base64; what a text
+ * consists of. Room: src/core.
  *
  * Encoders write exactly the size their macro says and no NUL. Decoders are
  * strict: one text for each byte string, so no white space, no missing or
@@ -17,6 +18,10 @@
 /* Whether every byte is printable ASCII other than `"` and `\\`: a text that
  * is its own JSON, and UTF-8 in any case. */
 bool ls_is_plain(ls_str s);
+
+/* How many bytes from the beginning are well-formed UTF-8 (RFC 3629, section
+ * 4): s.n when all are. */
+size_t ls_utf8_span(ls_str s);
 
 #define LS_DECIMAL_MAX 20
 

@@ -26,8 +26,7 @@ end
 local function write_string(s)
   if is_plain(s) then return '"' .. s .. '"' end
   if find(s, '[%c"\\]') then s = gsub(s, '[%c"\\]', escape) end
-  if find(s, "[\128-\255]") and utf8.bad(s) then s = utf8.repaired(s) end
-  return '"' .. s .. '"'
+  return '"' .. utf8.repaired(s) .. '"'
 end
 
 local math_type = rawget(math, "type") or function() return "float" end

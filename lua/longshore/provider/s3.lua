@@ -48,7 +48,7 @@ end
 function methods:full_key(key)
   if type(key) ~= "string" then error("key: string expected", 3) end
   local full = self.prefix .. key
-  if key == "" or #full > 1024 or full:find("%z") then
+  if key == "" or #full > 1024 or full:find("\0", 1, true) then
     return errors.fail("invalid", "key: 1 to 1024 bytes without NUL expected", { field = "key" })
   end
   return full

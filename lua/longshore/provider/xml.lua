@@ -227,7 +227,7 @@ function _M.read(text, limits)
   if #text > max_bytes then
     return errors.fail("too_large", ("the XML has %d bytes; %d are allowed"):format(#text, max_bytes))
   end
-  local bad = find(text, "%z") or utf8.bad(text)
+  local bad = find(text, "\0", 1, true) or utf8.bad(text)
   if bad then
     return errors.fail("invalid", ("broken XML: not UTF-8 at byte %d"):format(bad), { position = bad })
   end
