@@ -126,17 +126,18 @@ local function group_contract(open)
     local told, seen = {}, {}
     store:on_change(function(row_id)
       told[#told + 1] = row_id
-      seen[#seen + 1] = second:upload(row_id).state
+      seen[#seen + 1] = second:upload(row_id).deadline
     end)
     local list = { {}, {} }
     group(list)
+    for _, row in ipairs(list) do assert.is_true(store:start_upload(row.id, "a", T)) end
     store.db:group {
-      function() return store:start_upload(list[1].id, "a", T) end,
-      function() return store:start_upload(list[2].id, "b", T) end,
+      function() return store:extend_upload(list[1].id, T + 7000, T) end,
+      function() return store:extend_upload(list[2].id, T + 8000, T) end,
     }
     store:on_change(nil)
     assert.same({ list[1].id, list[2].id }, told)
-    assert.same({ "uploading", "uploading" }, seen)
+    assert.same({ T + 7000, T + 8000 }, seen)
   end)
 
   it("fails as a whole where the database does, and works afterwards", function()

@@ -9,11 +9,11 @@
 -- Room: store.
 -- @module longshore.store.catalogs
 local errors = require "longshore.errors"
+local rows = require "longshore.store.rows"
 local tables = require "longshore.store.managed_tables"
 
 local _M = {}
 
-local unpack = table.unpack or unpack -- luacheck: ignore
 local catalogs = tables.catalogs
 
 local function missing()
@@ -52,15 +52,12 @@ function _M.create_catalog(self, row, check)
   return db:transaction(function()
     local ok, err = alone(db)
     if not ok then return nil, err end
-    local rows
-    rows, err = others(db, row.id)
-    if not rows then return nil, err end
-    ok, err = check(rows, row)
+    local list
+    list, err = others(db, row.id)
+    if not list then return nil, err end
+    ok, err = check(list, row)
     if not ok then return nil, err end
-    local values, n = catalogs:values(row)
-    ok, err = db:exec(catalogs.insert, unpack(values, 1, n))
-    if not ok then return nil, err end
-    return true
+    return rows.insert(db, catalogs, row)
   end)
 end
 
@@ -72,16 +69,16 @@ function _M.update_catalog(self, id, tenant, fields, check)
     local row
     row, err = find(db, id, tenant)
     if not row then return nil, err end
-    local rows
-    rows, err = others(db, id)
-    if not rows then return nil, err end
-    ok, err = check(rows, row)
+    local list
+    list, err = others(db, id)
+    if not list then return nil, err end
+    ok, err = check(list, row)
     if not ok then return nil, err end
     local changed = { version = row.version + 1 }
     for name, value in pairs(fields) do changed[name] = value end
     local set, values, n = catalogs:set(changed)
     values[n + 1], values[n + 2] = id, tenant
-    ok, err = db:exec(("UPDATE catalogs SET %s WHERE id = ? AND tenant = ?"):format(set), unpack(values, 1, n + 2))
+    ok, err = db:exec_with(("UPDATE catalogs SET %s WHERE id = ? AND tenant = ?"):format(set), values, n + 2)
     if not ok then return nil, err end
     return find(db, id, tenant)
   end)

@@ -11,15 +11,11 @@ local schema = require "longshore.store.schema"
 
 local _M = {}
 
-local unpack = table.unpack or unpack -- luacheck: ignore
 local cleanups = schema.cleanups
 local ms = rows.milliseconds
 
 function _M.add_cleanup(self, cleanup)
-  local values, n = cleanups:values(cleanup)
-  local ok, err = self.db:exec(cleanups.insert, unpack(values, 1, n))
-  if not ok then return nil, err end
-  return true
+  return rows.insert(self.db, cleanups, cleanup)
 end
 
 function _M.due_cleanups(self, now, limit)
@@ -69,8 +65,7 @@ function _M.finish_cleanup(self, cleanup, finish)
     ok, err = settle(db, cleanup, finish.now)
     if not ok then return nil, err end
     if finish.again then
-      local values, n = cleanups:values(finish.again)
-      ok, err = db:exec(cleanups.insert, unpack(values, 1, n))
+      ok, err = rows.insert(db, cleanups, finish.again)
       if not ok then return nil, err end
     end
     return true

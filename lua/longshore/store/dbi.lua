@@ -36,34 +36,12 @@ function _M.integer(n)
   return ("%.0f"):format(n)
 end
 
-local function tail(x) return x and x >= 0x80 and x <= 0xBF end
-
 --- Whether a string is well-formed UTF-8 without NUL: what every database of
 -- ours can keep.
 -- @tparam string s
 -- @treturn boolean
 function _M.is_text(s)
-  if is_plain(s) then return true end
-  if s:find("\0", 1, true) then return false end
-  if not s:find("[\128-\255]") then return true end
-  local i, n = 1, #s
-  while i <= n do
-    local a, b, c, d = s:byte(i, i + 3)
-    if a < 0x80 then
-      i = i + 1
-    elseif a >= 0xC2 and a <= 0xDF and tail(b) then
-      i = i + 2
-    elseif a >= 0xE0 and a <= 0xEF and tail(b) and tail(c)
-      and not (a == 0xE0 and b < 0xA0) and not (a == 0xED and b > 0x9F) then
-      i = i + 3
-    elseif a >= 0xF0 and a <= 0xF4 and tail(b) and tail(c) and tail(d)
-      and not (a == 0xF0 and b < 0x90) and not (a == 0xF4 and b > 0x8F) then
-      i = i + 4
-    else
-      return false
-    end
-  end
-  return true
+  return is_plain(s) or not (s:find("\0", 1, true) or core.utf8_bad(s))
 end
 
 local methods = {}
@@ -142,15 +120,16 @@ function methods:translate(sql)
   return known
 end
 
-local function bind(known, params, n)
+local NONE = {}
+
+-- Makes values what lua-dbi takes, in their place.
+local function bind(known, values, n)
   if n ~= known.count then
     error(("%d parameters expected, got %d: %s"):format(known.count, n, known.text), 4)
   end
-  local values = {}
   for i = 1, n do
-    local v = params[i]
-    if v == nil then
-      values[i] = nil
+    local v = values[i]
+    if v == nil then -- luacheck: ignore (NULL)
     elseif known.integers[i] then
       if v == true then v = 1 elseif v == false then v = 0 end
       values[i] = _M.integer(v)
@@ -158,15 +137,13 @@ local function bind(known, params, n)
       error(("parameter %d: string expected, got %s: %s"):format(i, type(v), known.text), 4)
     elseif not _M.is_text(v) then
       return errors.fail("invalid", "text must be UTF-8 without NUL bytes")
-    else
-      values[i] = v
     end
   end
-  return values
+  return true
 end
 
--- Runs one statement; `collect(st)` reads what it answers.
-local function run(self, sql, collect, n, ...)
+-- Runs one statement with `n` values, which are used up; `collect(st)` reads what it answers.
+local function run(self, sql, collect, n, values)
   if self.lost and not self.inside then
     self:drop()
     local ok, err = self:connect()
@@ -174,16 +151,16 @@ local function run(self, sql, collect, n, ...)
   end
   if not self.handle then error("the database is closed", 3) end
   local known = self:translate(sql)
-  local values, err = bind(known, { ... }, n)
-  if not values then return nil, err end
+  local ok, text
+  ok, text = bind(known, values, n)
+  if not ok then return nil, text end
   local st = self.statements[sql]
   if not st then
-    local text
     st, text = self.handle:prepare(known.text)
     if not st then return nil, self:failure(text, "prepare a statement") end
     self.statements[sql] = st
   end
-  local ok, text = st:execute(unpack(values, 1, n))
+  ok, text = st:execute(unpack(values, 1, n))
   if not ok then
     self.statements[sql] = nil
     pcall(st.close, st)
@@ -218,7 +195,7 @@ end
 -- nil, err
 -- @treturn number how many
 function methods:query(sql, ...)
-  return run(self, sql, collect_rows, select("#", ...), ...)
+  return run(self, sql, collect_rows, select("#", ...), { ... })
 end
 
 -- Waits for this process's turn to write, where the database has one writer at a
@@ -252,10 +229,19 @@ end
 -- @param ... parameters
 -- @treturn number rows affected, or nil, err
 function methods:exec(sql, ...)
+  return self:exec_with(sql, { ... }, select("#", ...))
+end
+
+--- The same with its parameters in a table, which is used up.
+-- @tparam string sql
+-- @tparam table values with holes for NULL
+-- @tparam number n how many
+-- @treturn number rows affected, or nil, err
+function methods:exec_with(sql, values, n)
   local entered, err = enter(self)
   if entered == nil then return nil, err end
-  if not entered then return run(self, sql, collect_affected, select("#", ...), ...) end
-  return leave(self, true, pcall(run, self, sql, collect_affected, select("#", ...), ...))
+  if not entered then return run(self, sql, collect_affected, n, values) end
+  return leave(self, true, pcall(run, self, sql, collect_affected, n, values))
 end
 
 --- Inserts many rows with few statements.
@@ -278,7 +264,7 @@ function methods:insert_many(head, tuple, ending, rows, width)
       end
     end
     local sql = head .. " " .. tuple .. ("," .. tuple):rep(size - 1) .. " " .. ending
-    local ok, err = self:exec(sql, unpack(params, 1, n))
+    local ok, err = self:exec_with(sql, params, n)
     if not ok then return nil, err end
     i = i + size
   end
@@ -315,13 +301,13 @@ function methods:transact(fn)
   local err
   for attempt = 1, self.dialect.attempts or 1 do
     local began
-    began, err = run(self, self.dialect.begin, collect_affected, 0)
+    began, err = run(self, self.dialect.begin, collect_affected, 0, NONE)
     if not began then return nil, err end
     self.inside = true
     local ok, a, b, c = pcall(fn)
     if ok and not (a == nil and b ~= nil) then
       local done
-      done, err = run(self, "COMMIT", collect_affected, 0)
+      done, err = run(self, "COMMIT", collect_affected, 0, NONE)
       self.inside = false
       if done then return a, b, c end
       self:rollback()
@@ -340,7 +326,7 @@ end
 
 --- Takes back what the open transaction did.
 function methods:rollback()
-  local ok = run(self, "ROLLBACK", collect_affected, 0)
+  local ok = run(self, "ROLLBACK", collect_affected, 0, NONE)
   if not ok then self.lost = true end -- a fresh connection is the only clean one left
 end
 

@@ -98,9 +98,8 @@ function _M.begin_delete(self, id, delete)
       return true
     end
     local cleanup = delete.new_cleanup { file_id = id, provider = row[1], key = row[2] }
-    local values, n = cleanups:values(cleanup)
     local ok
-    ok, err = db:exec(cleanups.insert, unpack(values, 1, n))
+    ok, err = rows.insert(db, cleanups, cleanup)
     if not ok then return nil, err end
     ok, err = rows.insert_all(db, schema.events, delete.events)
     if not ok then return nil, err end

@@ -124,7 +124,7 @@ for _, room in ipairs { "uploads", "files", "cleanups", "events", "rates", "toke
   end
 end
 
---- Says who is to hear of changed rows; see `longshore.store.recent`.
+--- Says who is to hear of changed rows; see `longshore.store.recent`. (Of one that only begins, nobody knows yet.)
 -- @tparam function listener `listener(id)`, called after the change of an upload or a token
 function methods:on_change(listener)
   self.db.listener = listener

@@ -36,11 +36,6 @@ local unpack = table.unpack or unpack -- luacheck: ignore
 local managed, urls, cleanups = tables.managed, tables.url_cache, schema.cleanups
 local ms = rows.milliseconds
 
-local function insert(db, description, row)
-  local values, n = description:values(row)
-  return db:exec(description.insert, unpack(values, 1, n))
-end
-
 local function changed()
   return errors.fail("conflict", "the file was changed meanwhile; try again", { reason = "changed", retryable = true })
 end
@@ -78,15 +73,14 @@ local function write(db, change)
   if not ok then return nil, err end
   if change.insert then
     id = change.insert.id
-    ok, err = insert(db, managed, change.insert)
+    ok, err = rows.insert(db, managed, change.insert)
     if not ok then return nil, err end
   else
     local fields = { version = change.version + 1 }
     for name, value in pairs(change.fields) do fields[name] = value end
     local set, values, n = managed:set(fields)
     values[n + 1], values[n + 2] = id, change.version
-    ok, err = db:exec(("UPDATE managed_files SET %s WHERE id = ? AND version = ?i"):format(set),
-      unpack(values, 1, n + 2))
+    ok, err = db:exec_with(("UPDATE managed_files SET %s WHERE id = ? AND version = ?i"):format(set), values, n + 2)
     if not ok then return nil, err end
     if ok == 0 then return changed() end
   end
@@ -248,8 +242,8 @@ end
 
 function _M.cache_url(self, row)
   local values, n = urls:values(row)
-  local ok, err = self.db:exec(urls.insert .. [[ ON CONFLICT (id) DO UPDATE SET url = excluded.url,
-    headers = excluded.headers, expires_at = excluded.expires_at]], unpack(values, 1, n))
+  local ok, err = self.db:exec_with(urls.insert .. [[ ON CONFLICT (id) DO UPDATE SET url = excluded.url,
+    headers = excluded.headers, expires_at = excluded.expires_at]], values, n)
   if not ok then return nil, err end
   return true
 end

@@ -18,7 +18,6 @@ local dbi = require "longshore.store.dbi"
 local _M = {}
 
 local floor = math.floor
-local unpack = table.unpack or unpack -- luacheck: ignore
 local tointeger = rawget(math, "tointeger") or function(n) return n end
 
 --- Milliseconds of a time in seconds.
@@ -153,8 +152,7 @@ end
 -- @tparam table row
 -- @treturn true, or nil, err
 function _M.insert(db, description, row)
-  local values, n = description:values(row)
-  local done, err = db:exec(description.insert, unpack(values, 1, n))
+  local done, err = db:exec_with(description.insert, description:values(row))
   if not done then return nil, err end
   return true
 end
@@ -183,8 +181,8 @@ function _M.change(db, description, fields, where, ...)
   local set, values, n = description:set(fields)
   local count = select("#", ...)
   for i = 1, count do values[n + i] = (select(i, ...)) end
-  local changed, err = db:exec(("UPDATE %s SET %s WHERE %s"):format(description.name, set, where),
-    unpack(values, 1, n + count))
+  local changed, err = db:exec_with(("UPDATE %s SET %s WHERE %s"):format(description.name, set, where), values,
+    n + count)
   if not changed then return nil, err end
   return changed == 1
 end

@@ -8,14 +8,10 @@ local schema = require "longshore.store.schema"
 
 local _M = {}
 
-local unpack = table.unpack or unpack -- luacheck: ignore
 local tokens = schema.tokens
 
 function _M.create_token(self, token)
-  local values, n = tokens:values(token)
-  local ok, err = self.db:exec(tokens.insert, unpack(values, 1, n))
-  if not ok then return nil, err end
-  return true
+  return rows.insert(self.db, tokens, token)
 end
 
 local SELECT_TOKEN = ("SELECT %s FROM tokens WHERE id = ?"):format(tokens.all)

@@ -19,11 +19,6 @@ local uploads, parts, files, cleanups = schema.uploads, schema.parts, schema.fil
 local events = schema.events
 local ms = rows.milliseconds
 
-local function insert(db, description, row)
-  local values, n = description:values(row)
-  return db:exec(description.insert, unpack(values, 1, n))
-end
-
 -- UPDATE uploads SET <fields> WHERE id AND state in `from` [AND more]
 -- Answers how many rows changed: 0 or 1. (All but `managed` and the purge of final rows change uploads here.)
 local function change(db, id, from, fields, more, ...)
@@ -42,7 +37,7 @@ local function change(db, id, from, fields, more, ...)
   end
   local sql = ("UPDATE uploads SET %s WHERE id = ? AND state IN (%s)%s"):format(set,
     table.concat(marks, ", "), more and " AND " .. more or "")
-  local changed, err = db:exec(sql, unpack(values, 1, n))
+  local changed, err = db:exec_with(sql, values, n)
   db:touch(id)
   return changed, err
 end
@@ -59,7 +54,7 @@ local function drop_parts(db, id)
 end
 
 local function add_cleanup(db, cleanup)
-  return insert(db, cleanups, cleanup)
+  return rows.insert(db, cleanups, cleanup)
 end
 
 function _M.create_upload(self, upload, file, max_running, limits, managed)
@@ -78,7 +73,7 @@ function _M.create_upload(self, upload, file, max_running, limits, managed)
     local admitted, full = quotas.admit(db, room)
     if not admitted then return nil, full end
     if file then
-      local ok, err = insert(db, files, file)
+      local ok, err = rows.insert(db, files, file)
       if not ok then return nil, err end
     end
     if upload.if_exists == "refuse" and upload.unique_name then
@@ -89,15 +84,18 @@ function _M.create_upload(self, upload, file, max_running, limits, managed)
           { reason = "name_taken", file_id = taken[1][1] })
       end
     end
-    local ok, err = insert(db, uploads, upload)
+    local ok, err = rows.insert(db, uploads, upload)
     if not ok then return nil, err end
     return true
   end)
 end
 
+local START = "UPDATE uploads SET state = 'uploading', provider_upload_id = ?, updated_at = ?i "
+  .. "WHERE id = ? AND state = 'starting'"
+
+-- (A row that is starting is nobody's to keep: whoever has one of this upload has read it after this.)
 function _M.start_upload(self, id, provider_upload_id, now)
-  local n, err = change(self.db, id, { "starting" },
-    { state = "uploading", provider_upload_id = provider_upload_id, updated_at = now })
+  local n, err = self.db:exec(START, provider_upload_id, ms(now), id)
   if not n then return nil, err end
   return n == 1
 end
@@ -277,7 +275,7 @@ function _M.finish_complete(self, upload, finish)
     end
     local set, values, count = files:set(finish.file)
     values[count + 1] = upload.file_id
-    ok, err = db:exec("UPDATE files SET " .. set .. " WHERE id = ?", unpack(values, 1, count + 1))
+    ok, err = db:exec_with("UPDATE files SET " .. set .. " WHERE id = ?", values, count + 1)
     if not ok then return nil, err end
     ok, err = drop_parts(db, upload.id)
     if not ok then return nil, err end
