@@ -92,6 +92,34 @@ local function sign(self, row, list, provider, expires)
   return answer
 end
 
+-- What `sign_parts_text` of a provider makes, from a list: for uploads and providers that have no faster way.
+local function write(list, shape)
+  local words, soonest = {}, nil
+  for i, part in ipairs(list) do
+    local values = { n = ("%.0f"):format(part.number), o = ("%.0f"):format(part.offset),
+      l = ("%.0f"):format(part.length or 0), u = part.url, ["%"] = "%" }
+    words[i] = shape(part.expires_at):gsub("%%(.)", values)
+    soonest = math.min(soonest or part.expires_at, part.expires_at)
+  end
+  return "[" .. table.concat(words, ",") .. "]", soonest
+end
+
+-- The same as `sign` as text, and when the first of the URLs ends (nil: there is none); or nil, err.
+local function sign_text(self, row, list, provider, expires, shape)
+  if not list[1] then return "[]" end
+  if not provider.sign_parts_text or not row.signs_length or not row.size then
+    local signed, err = sign(self, row, list, provider, expires)
+    if not signed then return nil, err end
+    return write(signed, shape)
+  end
+  local parts = {}
+  for i, number in ipairs(list) do parts[i] = { number = number, length = self:part_length(row, number) } end
+  return provider:sign_parts_text {
+    key = row.key, upload_id = row.provider_upload_id, parts = parts, expires = expires,
+    part_size = row.part_size, shape = shape,
+  }
+end
+
 --- URLs to PUT parts to. Repeated numbers share one URL. A URL works until its
 -- `expires_at`, and never longer than the upload may.
 -- @tparam table actor
@@ -108,50 +136,29 @@ end
 --- URLs for all parts of an upload that has just been started, and whose row is at hand.
 -- @tparam table actor
 -- @tparam table row
--- @treturn {table,...} as `part_urls`, or nil, err
-function _M.first_urls(self, actor, row)
+-- @tparam[opt] function shape
+-- @treturn {table,...} as `part_urls`, or with `shape` as `part_urls_text`; or nil, err
+function _M.first_urls(self, actor, row, shape)
   local ok, err = self:authorize(actor, "part_urls", "upload")
   if not ok then return nil, err end
   local numbers = missing(row, {})
   local provider, expires = decide(self, actor, row, numbers)
   if not provider then return nil, expires end
-  return sign(self, row, numbers, provider, expires)
-end
-
--- The same text from a list, for uploads and providers that have no faster way.
-local function write(list, shape)
-  local words = {}
-  for i, part in ipairs(list) do
-    local values = { n = ("%.0f"):format(part.number), o = ("%.0f"):format(part.offset),
-      l = ("%.0f"):format(part.length or 0), u = part.url, ["%"] = "%" }
-    words[i] = shape(part.expires_at):gsub("%%(.)", values)
-  end
-  return "[" .. table.concat(words, ",") .. "]"
+  return (shape and sign_text or sign)(self, row, numbers, provider, expires, shape)
 end
 
 --- URLs to PUT parts to, as the text of a JSON array: the fast form for services
 -- that hand out many.
 -- @tparam table actor
 -- @tparam string id of the upload
--- @tparam {number,...} numbers
+-- @tparam ?{number,...} numbers default: all that are not recorded
 -- @tparam function shape `shape(expires_at)` -> what each part looks like: see `sign_parts_text` of the provider
 -- @treturn string text, or nil, err
+-- @treturn ?number when the first of the URLs ends
 function _M.part_urls_text(self, actor, id, numbers, shape)
   local row, list, provider, expires = allow(self, actor, id, numbers)
   if not row then return nil, list end
-  local parts = {}
-  if not provider.sign_parts_text or not row.signs_length or not row.size then
-    local signed, why = sign(self, row, list, provider, expires)
-    if not signed then return nil, why end
-    return write(signed, shape)
-  end
-  for i, number in ipairs(list) do parts[i] = { number = number, length = self:part_length(row, number) } end
-  local text, err = provider:sign_parts_text {
-    key = row.key, upload_id = row.provider_upload_id, parts = parts, expires = expires,
-    part_size = row.part_size, shape = shape,
-  }
-  if not text then return nil, err end
-  return text
+  return sign_text(self, row, list, provider, expires, shape)
 end
 
 --- Records that parts are in the store. A part recorded again replaces its token.

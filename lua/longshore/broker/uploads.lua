@@ -231,9 +231,10 @@ end
 -- `requires_tokens` (default true: complete needs the ETag of every part),
 -- `if_exists`: what a finished file of the same name means: "refuse" (default:
 -- conflict), "replace" (it is deleted when this upload completes) or "keep" (both stay),
--- `urls` (true: of the parts that are missing, too)
+-- `urls` (true: of the parts that are missing, too; or the `shape` of `part_urls_text`)
 -- @treturn table upload
--- @treturn table info `is_resume`, `urls` (as of `part_urls`); or nil, err
+-- @treturn table info `is_resume`, `urls` (as of `part_urls`, or of `part_urls_text` and then `urls_end` as well); or
+-- nil, err
 function _M.initiate(self, actor, request)
   check.actor(actor)
   local r, err = read_request(request)
@@ -266,16 +267,20 @@ function _M.initiate(self, actor, request)
   end
   self.log("info", is_resume and "upload resumed" or "upload started",
     { upload_id = row.id, service = row.service, size = row.size, parts = row.part_count })
-  local urls
+  local info = { is_resume = is_resume }
   if request.urls then
-    if is_resume then
-      urls, err = self:part_urls(actor, row.id)
+    local shape, ends = request.urls ~= true and request.urls or nil
+    if not is_resume then
+      info.urls, ends = self:first_urls(actor, row, shape)
+    elseif shape then
+      info.urls, ends = self:part_urls_text(actor, row.id, nil, shape)
     else
-      urls, err = self:first_urls(actor, row)
+      info.urls, ends = self:part_urls(actor, row.id)
     end
-    if not urls then return nil, err end
+    if not info.urls then return nil, ends end
+    info.urls_end = ends
   end
-  return self:view_upload(row), { is_resume = is_resume, urls = urls }
+  return self:view_upload(row), info
 end
 
 --- An upload with the parts that are recorded.

@@ -23,21 +23,10 @@ function _M.file_status(state)
   return states[state] or "Unknown"
 end
 
-local function parts(urls)
-  local list = {}
-  for i, part in ipairs(urls) do
-    list[i] = {
-      part_number = part.number, url = part.url, offset = part.offset, length = part.length,
-      expires_at = responses.rfc3339(part.expires_at),
-    }
-  end
-  return json.array(list)
-end
-
 -- The last shape: in one second all have the same.
 local shaped, shape
 
---- What a part looks like in the answer to parts/urls, for `part_urls_text`.
+--- What a part looks like in the answers to initiate and to parts/urls, for `part_urls_text`.
 -- @tparam number expires_at
 -- @treturn string
 function _M.part_shape(expires_at)
@@ -50,14 +39,10 @@ end
 
 --- The answer to initiate.
 -- @tparam table upload
--- @tparam table urls of the parts that are still to be sent
--- @tparam boolean is_resume
-function _M.upload(upload, urls, is_resume)
-  local soonest
-  for _, part in ipairs(urls) do
-    if not soonest or part.expires_at < soonest then soonest = part.expires_at end
-  end
-  return {
+-- @tparam table info of `broker:initiate`: `is_resume`; `urls` of the parts that are missing, as text; `urls_end`
+-- @treturn string JSON
+function _M.upload(upload, info)
+  local head = json.encode {
     upload_id = upload.id,
     file_uid = upload.file_id,
     file_name = upload.filename,
@@ -65,11 +50,11 @@ function _M.upload(upload, urls, is_resume)
     num_parts = upload.part_count,
     part_size = upload.part_size,
     integrity_algorithm = upload.integrity,
-    is_resume = is_resume or false,
+    is_resume = info.is_resume,
     strategy = "multipart",
-    expires_at = soonest and responses.rfc3339(soonest) or nil,
-    parts = parts(urls),
+    expires_at = info.urls_end and responses.rfc3339(info.urls_end) or nil,
   }
+  return head:sub(1, -2) .. ',"parts":' .. info.urls .. "}"
 end
 
 -- What is known of a file beyond the fixed fields. The checks say on what the

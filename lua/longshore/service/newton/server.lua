@@ -92,10 +92,10 @@ function handlers.initiate(ctx)
   local upload, info = ctx.broker:initiate(ctx.actor, {
     service = "newton", filename = body.filename, content_type = body.file_type, size = body.num_bytes,
     resume = body.resume_if_started, provider = ctx.settings.bucket, signs_length = true,
-    part_size = ctx.settings.part_size, max_size = ctx.settings.max_size, urls = true,
+    part_size = ctx.settings.part_size, max_size = ctx.settings.max_size, urls = render.part_shape,
   })
   if not upload then return nil, info end
-  return responses.json(200, render.upload(upload, info.urls, info.is_resume))
+  return responses.json_text(200, render.upload(upload, info))
 end
 
 function handlers.part_urls(ctx)
