@@ -59,25 +59,40 @@ function _M.labels(pairs)
   return table.concat(words, ",")
 end
 
--- Labels of one name, made once: operations, buckets and hooks are few.
-local single = {}
+-- What `make` makes of two strings, made once: names, operations, buckets and hooks are few.
+local function once(make)
+  local all = {}
+  return function(first, second)
+    local known = all[first]
+    if not known then
+      known = {}
+      all[first] = known
+    end
+    local made = known[second]
+    if not made then
+      made = make(first, second)
+      known[second] = made
+    end
+    return made
+  end
+end
+
+local label_of = once(function(name, value) return _M.labels { name, value } end)
+local key_of = once(function(name, labels) return name .. "{" .. labels .. "}" end)
+
+-- The keys of a histogram's samples.
+local keys_of = once(function(name, labels)
+  local keys = { sum = name .. "_sum{" .. labels .. "}" }
+  for i = 1, #BOUNDS + 1 do keys[i] = ("%s_bucket{%s|%02d}"):format(name, labels, i) end
+  return keys
+end)
 
 --- One label as it is printed; for names that have few values.
 -- @tparam string name
 -- @tparam string value
 -- @treturn string
 function _M.label(name, value)
-  local known = single[name]
-  if not known then
-    known = {}
-    single[name] = known
-  end
-  local text = known[value]
-  if not text then
-    text = _M.labels { name, value }
-    known[value] = text
-  end
-  return text
+  return label_of(name, value)
 end
 
 -- What was counted here and not yet added; nil where it is added at once.
@@ -117,7 +132,7 @@ end
 -- @tparam string labels of `labels`
 -- @tparam[opt=1] number by
 function _M.count(name, labels, by)
-  add(name .. "{" .. labels .. "}", by or 1)
+  add(key_of(name, labels), by or 1)
 end
 
 --- Sets a gauge.
@@ -126,21 +141,7 @@ end
 -- @tparam number value
 function _M.set(name, labels, value)
   local dict = dictionary()
-  if dict then dict:set(name .. "{" .. labels .. "}", value) end
-end
-
--- The keys of a histogram's samples, made once: operations, buckets and hooks are few.
-local made = {}
-
-local function keys_of(name, labels)
-  local id = name .. labels
-  local keys = made[id]
-  if not keys then
-    keys = { sum = name .. "_sum{" .. labels .. "}" }
-    for i = 1, #BOUNDS + 1 do keys[i] = ("%s_bucket{%s|%02d}"):format(name, labels, i) end
-    made[id] = keys
-  end
-  return keys
+  if dict then dict:set(key_of(name, labels), value) end
 end
 
 --- Sets a family of gauges that differ in one label; those that have no value any more are gone.
@@ -181,7 +182,7 @@ end
 -- @tparam number received bytes
 -- @tparam number sent bytes
 function _M.request(operation, status, seconds, received, sent)
-  local labels = 'operation="' .. operation .. '"'
+  local labels = label_of("operation", operation)
   _M.count("longshore_requests_total", labels .. ',status="' .. status .. '"')
   _M.observe("longshore_request_seconds", labels, seconds)
   _M.count("longshore_received_bytes_total", labels, received)

@@ -180,9 +180,11 @@ function _M.handle_all(path, requests)
     end
   end
   local company = companies[path]
+  metrics.gather()
   local results = keep_during("token", company.run, company, functions, function(i) request_id = requests[i].id end)
   request_id = nil
   metrics.count("longshore_together_total", "", #requests)
+  metrics.settle()
   for i, result in ipairs(results) do
     if result.untouched then
       responses[i] = 0
