@@ -46,6 +46,39 @@ describe("the README", function()
       quote(store.secret_key), quote(folder), support.lua, quote(path)))
   end
 
+  -- A block for the shell, in a checkout that has served already: its folder.
+  local function paste(block, after)
+    local checkout = support.tmpdir()
+    assert.equal(0, (support.run(("cd %s && ln -s %s/build %s/lua . && ln -s %s longshore-data"):format(quote(checkout),
+      quote(support.root), quote(support.root), quote(server.data)))))
+    block = block:gsub("127%.0%.0%.1:8080", "127.0.0.1:" .. server.port)
+    local script = support.write_file(checkout .. "/script.sh", "set -e\n" .. block .. (after or ""))
+    local code, out = support.run(("cd %s && env -u LUA_PATH -u LUA_CPATH XDG_STATE_HOME=%s LONGSHORE_LUA=%s sh %s")
+      :format(quote(checkout), quote(checkout), support.lua, quote(script)))
+    assert.equal(0, code, out)
+    return out
+  end
+
+  it("uploads, lists, reads back and compares with the lines for the shell, and deletes", function()
+    local out = paste((block_with("sh", "longshore get")))
+    assert.truthy(out:find("video%.mp4  50%.0 MiB  crc32c %S+  fil_%w+  %(crc32c compared; whole file"), out)
+    assert.truthy(out:find("registered +50%.0 MiB  fil_%w+  video%.mp4"), out)
+    assert.truthy(out:find("(%x+)  video%.mp4\n%1  copy%.mp4\n"), out)
+    local delete = assert(support.read_file(support.root .. "/README.md")):match("`(curl %-X DELETE.-)`")
+    out = paste(("LONGSHORE_TOKEN=%s\n%s"):format(quote(server.token), (delete:gsub("\n", " "))),
+      "\nLONGSHORE_TOKEN=$LONGSHORE_TOKEN build/bin/longshore status http://127.0.0.1:" .. server.port)
+    assert.truthy(out:find("ms: 0 files, 0 B", 1, true), out)
+  end)
+
+  it("gives a script its modules and its keys", function()
+    local out = paste(block_with("sh", "LUA_CPATH"):gsub("build/lua5%.4", "build/" .. support.lua),
+      ("\n%s -e 'print(require(\"longshore\").presign { url = \"s3://longshore/k\", "
+        .. "endpoint = \"%s\", access_key = os.getenv \"AWS_ACCESS_KEY_ID\", "
+        .. "secret_key = os.getenv \"AWS_SECRET_ACCESS_KEY\" })' | cut -f1 >url\n"
+        .. "curl -s \"$(cat url)\""):format(support.lua, server.store_url))
+    assert.truthy(out:find("NoSuchKey", 1, true), out) -- and not a signature that differs
+  end)
+
   it("presigns a URL that takes the announced bytes and no others", function()
     local code, url = run(block_with("lua", "longshore.presign"))
     assert.equal(0, code, url)
