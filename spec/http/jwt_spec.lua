@@ -271,6 +271,63 @@ describe("web tokens", function()
     assert.is_true(err.retryable)
   end)
 
+  it("has nobody wait for an issuer that is known to be away", function()
+    local source, cache = issuer(key_set { "rsa" }), jwks.memory(time)
+    local tokens, text = remote(source, nil, cache), token(good(), { alg = "RS256", kid = "rsa" })
+    local function seconds(expected)
+      local before = time.now()
+      local actor, err = tokens:verify(text)
+      assert.is_nil(actor)
+      assert.equal(expected, err.code)
+      return time.now() - before
+    end
+    -- Somebody else asks for the first time: that is worth waiting for.
+    assert.is_true(cache.claim("jwks:turn:https://id.example/keys", 10))
+    assert.is_true(seconds "unavailable" > 4)
+    time.advance(10)
+    source.down = true
+    for _ = 1, 20 do assert.equal(0, seconds "unavailable") end
+    assert.equal(1, source.calls)
+    time.advance(11)
+    assert.equal(0, seconds "unavailable")
+    assert.equal(2, source.calls)
+    source.down = nil
+    time.advance(11)
+    assert(tokens:verify(text))
+  end)
+
+  it("finds keys in a set beside keys of the configuration, which are asked first", function()
+    local source = issuer(key_set { "rsa", "ec" })
+    for _, kid in ipairs { false, "hs" } do
+      local tokens = remote(source, { keys = { { kid = kid or nil, algorithm = "HS256", secret = SECRET } } })
+      source.calls = 0
+      assert(tokens:verify(token(good(), { alg = "HS256" })))
+      refused(tokens, (token(good(), { alg = "HS256" }):gsub("....$", "AAAA")))
+      assert.equal(0, source.calls)
+      assert(tokens:verify(token(good(), { alg = "RS256", kid = "rsa" })))
+      assert(tokens:verify(token(good(), { alg = "ES256" })))
+    end
+  end)
+
+  it("knows a token by what was signed, however the signature is written", function()
+    local tokens = remote(issuer(key_set { "ec" }))
+    local text = token(good(), { alg = "ES256", kid = "ec" })
+    local head, bytes = text:match("^(.*)%."), core.unbase64url(text:match("[^.]*$"))
+    -- s and n - s are as good as one another.
+    local order = ("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551"):gsub("..", function(hex)
+      return string.char(tonumber(hex, 16))
+    end)
+    local twin, borrow = {}, 0
+    for i = 32, 1, -1 do
+      local digit = order:byte(i) - bytes:byte(32 + i) - borrow
+      borrow = digit < 0 and 1 or 0
+      twin[i] = string.char(digit % 256)
+    end
+    local other = head .. "." .. core.base64url(bytes:sub(1, 32) .. table.concat(twin))
+    assert.is_true(other ~= text)
+    assert.equal(assert(tokens:verify(text)).token_id, assert(tokens:verify(other)).token_id)
+  end)
+
   it("shares the set among all that share the cache", function()
     local source, cache = issuer(key_set { "rsa" }), jwks.memory(time)
     local first, second = remote(source, nil, cache), remote(source, nil, cache)

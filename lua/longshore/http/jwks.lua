@@ -20,6 +20,8 @@ local mt = { __index = methods, __name = "longshore.http.jwks" }
 
 -- A key that is not there makes us look again, but not more often than this (seconds).
 local PAUSE = 10
+-- Who has to wait for an answer of the issuer, at most; and for how long after it gave none nobody waits with them.
+local TIMEOUT, AWAY = 5, 60
 local MAX_BYTES = 262144
 local KEEP = 10
 
@@ -116,22 +118,23 @@ end
 
 local function fetch(self)
   if not self.remote then return read_file(self.where) end
-  local response, err = self.transport { method = "GET", url = self.where, timeout = 10, max_response = MAX_BYTES,
+  local response, err = self.transport { method = "GET", url = self.where, timeout = TIMEOUT, max_response = MAX_BYTES,
     headers = { accept = "application/json" } }
   if not response then return nil, tostring(err) end
   if response.status ~= 200 then return nil, "status " .. response.status end
   return response.body
 end
 
--- Fetches the set, if it is this caller's turn; true when it is there anew.
+-- Fetches the set, if it is this caller's turn; true when it is there anew, false when it is not to be had.
 local function renew(self)
   local cache = self.cache
-  if not cache.claim("jwks:turn:" .. self.where, PAUSE) then return false end
+  if not cache.claim("jwks:turn:" .. self.where, PAUSE) then return nil end
   local text, why = fetch(self)
   local list, err
   if text then list, err = _M.parse(text, self.allowed) end
   if not list then
     self.log("error", "the key set cannot be read: " .. tostring(why or err), { jwks = self.where })
+    cache.set("jwks:away:" .. self.where, "1", AWAY)
     return false
   end
   cache.set("jwks:text:" .. self.where, text, self.seconds * KEEP)
@@ -156,6 +159,13 @@ local function matching(list, kid)
   return found
 end
 
+--- Whether keys of an algorithm are taken from the set.
+-- @tparam string algorithm
+-- @treturn boolean
+function methods:has(algorithm)
+  return self.allowed[algorithm] == true
+end
+
 --- The keys that a token may mean.
 -- @tparam[opt] string kid
 -- @treturn table list, perhaps empty
@@ -166,12 +176,12 @@ function methods:find(kid)
   if not list or not self.cache.get("jwks:fresh:" .. self.where) then
     renew(self)
     list = current(self)
-    -- Somebody else fetches it for the first time: their answer is worth waiting for.
-    for _ = 1, 50 do
-      if list then break end
+    -- Somebody else fetches it for the first time: their answer is worth waiting for. (Not that of an issuer who is away:
+    -- anybody could hold all threads, with tokens that are none.)
+    for _ = 1, 10 * TIMEOUT do
+      if list or self.cache.get("jwks:away:" .. self.where) then break end
       self.clock.sleep(0.1)
       list = current(self)
-      if not list and renew(self) then list = current(self) end
     end
   end
   if not list then
