@@ -11,6 +11,9 @@
 --       { before_delete = function() return false, "nothing is deleted here" end },
 --     }
 --
+-- Each sees what those before it answered. They share one context: what a hook changes in it, instead of
+-- answering it, the hooks after it see, and nobody else.
+--
 -- They run in the sandbox and, for a trusted policy, outside: they need nothing
 -- but plain Lua, the hook's `context` and the `host`.
 --
