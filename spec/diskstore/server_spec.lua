@@ -12,7 +12,7 @@ end
 
 describe("the disk store's server", function()
   local store
-  setup(function() store = diskstore.start { max_body = 1000000, workers = 2 } end)
+  setup(function() store = diskstore.start { max_body = 1000000, workers = 2, log_level = "debug" } end)
   teardown(support.cleanup)
 
   it("refuses before the body is sent: too large, no length, no bucket, no upload, a condition", function()
@@ -77,6 +77,8 @@ describe("the disk store's server", function()
       assert.equal("application/xml", answer.headers["content-type"])
       assert.equal(answer.headers["x-amz-request-id"], answer.body:match("<RequestId>(.-)<"))
     end
+    -- (A refusal is a redirect within nginx, which makes a GET of its method.)
+    assert.truthy(store:log():find("PUT /longshore/k: BadRequest", 1, true), store:log())
     -- No location of nginx's own can be reached from outside.
     assert.equal(403, raw("GET /.longshore-refused HTTP/1.1").status == 404 and 403
       or raw("GET /.longshore-refused HTTP/1.1").status)

@@ -116,9 +116,14 @@ local function path_of_request()
   return (ngx.var.request_uri or "/"):match("^[^?]*")
 end
 
+-- What nginx itself refuses is redirected within, which makes a GET of its method.
+local function method_of_request()
+  return (ngx.var.request or ""):match("^(%u+) ") or ngx.req.get_method()
+end
+
 local function refuse(why)
   local level = why.status >= 500 and why.status ~= 501 and ngx.ERR or ngx.INFO
-  local line = ("%s %s: %s %s"):format(ngx.req.get_method(), path_of_request(), tostring(errors.restore(why)),
+  local line = ("%s %s: %s %s"):format(method_of_request(), path_of_request(), tostring(errors.restore(why)),
     tostring(why.cause or ""))
   ngx.log(level, errors.one_line(line))
   local headers = {}
