@@ -176,8 +176,8 @@ function methods:find(kid)
   if not list or not self.cache.get("jwks:fresh:" .. self.where) then
     renew(self)
     list = current(self)
-    -- Somebody else fetches it for the first time: their answer is worth waiting for. (Not that of an issuer who is away:
-    -- anybody could hold all threads, with tokens that are none.)
+    -- Somebody else fetches it for the first time: their answer is worth waiting for. (Not that of an issuer who is
+    -- away: anybody could hold all threads, with tokens that are none.)
     for _ = 1, 10 * TIMEOUT do
       if list or self.cache.get("jwks:away:" .. self.where) then break end
       self.clock.sleep(0.1)

@@ -74,7 +74,7 @@ local function read_object(text)
   if type(value) == "table" and not json.is_array(value) then return value end
 end
 
--- Whether one of some keys has signed; only those of the header's algorithm and, where both have one, of its kid are asked.
+-- Whether one of some keys has signed: of those of the header's algorithm and, where both have one, of its kid.
 local function is_signed(keys, header, text, signature)
   for _, one in ipairs(keys) do
     if one.algorithm == header.alg and (header.kid == nil or one.kid == nil or one.kid == header.kid)
@@ -163,18 +163,16 @@ function methods:verify(token)
   if header.crit ~= nil then return refuse("it asks for extensions (crit)") end
   if header.kid ~= nil and type(header.kid) ~= "string" then return refuse("it is malformed") end
   local text = head .. "." .. body
-  local signed, err = is_signed(self.keys, header, text, bytes), nil
+  local signed = is_signed(self.keys, header, text, bytes)
   if not signed and self.remote and self.remote:has(header.alg) then
-    local keys
-    keys, err = self.remote:find(header.kid)
+    local keys, err = self.remote:find(header.kid)
     if not keys then return nil, err end
     signed = is_signed(keys, header, text, bytes)
   end
   if not signed then return refuse("no key of ours has signed it") end
   local claims = read_object(body)
   if not claims then return refuse("it is malformed") end
-  local ok
-  ok, err = check_claims(self, claims)
+  local ok, err = check_claims(self, claims)
   if not ok then return nil, err end
   return actor_of(self, claims, text)
 end
