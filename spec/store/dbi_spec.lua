@@ -184,6 +184,7 @@ describe("store: the connection to SQLite", function()
     store, err = stores.open { path = folder .. "/text.db" }
     assert.is_nil(store)
     assert.equal("database", err.code)
+    assert.truthy(err.message:find(folder .. "/text.db): ", 1, true), err.message)
   end)
 
   it("migrates once, remembers it, and refuses a database of the future", function()

@@ -95,7 +95,9 @@ function methods:connect()
     local ok, err = self.dialect.prepare_connection(self)
     if not ok then
       self:close()
-      return nil, err
+      if err.code ~= "database" then return nil, err end
+      return errors.fail("database", ("cannot use the database (%s): %s"):format(self.dialect.name,
+        err.cause or err.message), { cause = err })
     end
   end
   return true
