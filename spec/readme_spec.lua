@@ -70,6 +70,14 @@ describe("the README", function()
     assert.truthy(out:find("ms: 0 files, 0 B", 1, true), out)
   end)
 
+  it("uploads to other services with the lines for the shell", function()
+    for service, name in pairs { athena = "report.pdf", cognite = "plan.pdf" } do
+      local out = paste("export PATH=$PWD/build/bin:$PATH; echo of-" .. service .. " >" .. name .. "\n"
+        .. block_with("sh", "--service " .. service))
+      assert.truthy(out:find(name .. "  %d+ B  crc32c %S+  %S+  %(crc32c compared%)"), out)
+    end
+  end)
+
   it("gives a script its modules and its keys", function()
     local out = paste(block_with("sh", "LUA_CPATH"):gsub("build/lua5%.4", "build/" .. support.lua),
       ("\n%s -e 'print(require(\"longshore\").presign { url = \"s3://longshore/k\", "

@@ -165,6 +165,7 @@ local function items_of(args, paths)
   local items = sources.expand(paths)
   if args.external_id and #items ~= 1 then common.usage "--external-id is for one file" end
   if args.name then
+    if args.name == "" then common.usage "--name: the name is empty" end
     if #items ~= 1 then common.usage "--name is for one file" end
     items[1].name = args.name
   end
