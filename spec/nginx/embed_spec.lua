@@ -108,6 +108,18 @@ describe("inside handlers of one's own", function()
       assert.equal(data:sub(11, 20), part.body)
       assert.equal(403, http.request({ method = "PUT", url = sign("GET", key), body = "other" }).status)
     end
+    -- What was signed is what is written, not what nginx makes of it.
+    for i, key in ipairs { "x/y", "x//y", "x/z/../y", "x/./y" } do
+      assert.equal(200, http.request({ method = "PUT", url = sign("PUT", key), body = "body " .. i }).status, key)
+    end
+    for i, key in ipairs { "x/y", "x//y", "x/z/../y", "x/./y" } do
+      assert.equal("body " .. i, http.request({ url = sign("GET", key) }).body, key)
+    end
+    -- Signed in its headers, it would reach the bucket with two signatures.
+    local target = "/longshore/guarded/plain"
+    local signed = signer:sign { method = "GET", host = "127.0.0.1:" .. server.port, path = target,
+      time = math.floor(core.now()) }
+    assert.equal(403, http.request({ url = server.url .. target, headers = signed }).status)
     assert.equal(403, http.request({ url = server.url .. "/longshore/guarded/plain" }).status)
     assert.equal(data, http.request({ url = sign("GET", "plain") }).body)
   end)
