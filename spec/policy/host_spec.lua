@@ -46,6 +46,25 @@ describe("a sandboxed hook's host", function()
     assert.equal("text", sent[1].body)
   end)
 
+  it("answers what is too large to hand over with an error that a hook can catch", function()
+    local json = require "longshore.json"
+    local lists = {}
+    for i = 1, 450000 do lists[i] = json.array() end
+    local function transport()
+      return { status = 200, headers = { ["content-type"] = "application/json" }, body = json.encode(lists) }
+    end
+    local answer = ask([[local seen = {}
+      for i = 1, 3 do
+        local ok, why = pcall(host.fetch, { url = 'http://127.0.0.1/' })
+        seen[i] = tostring(ok) .. tostring(why)
+      end
+      return seen]], { transport = transport })
+    for i = 1, 3 do assert.truthy(answer[i]:find("^false.*host.fetch: the answer is too large$"), answer[i]) end
+    local nothing, why = ask("return host.fetch { url = 'http://127.0.0.1/' }", { transport = transport })
+    assert.is_nil(nothing)
+    assert.truthy(why:find("the answer is too large", 1, true), why)
+  end)
+
   it("finds files of the service at hand, unless it names another", function()
     local found
     w = all.world { { before_initiate = function(context, host)

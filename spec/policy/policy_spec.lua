@@ -61,8 +61,14 @@ describe("policy: options", function()
 
   it("are named when they are wrong", function()
     for field, value in pairs { max_size = -1, url_seconds = 604801, upload_seconds = 0, part_size = 1.5,
-      download_seconds = "1h", layout = "{organization}", colour = "red" } do
-      local p, err = policy.new { [field] = value }
+      download_seconds = "1h", layout = "{organization}", colour = "red", ["limits.instruction"] = 5000,
+      ["limits.memory"] = "16M", ["limits.instructions"] = 1.5, ["limits.seconds"] = 0 / 0, ["limits.waiting"] = -1,
+      ["fetch.1"] = "example.com", ["fetch.1 "] = "ftp://a.example/", ["fetch.1  "] = "https://",
+      ["fetch.1   "] = "https://a.example/?x", ["fetch.1    "] = 5 } do
+      local option, nested = field:match("^(%l+)%.([%w_]+)")
+      if option then value = { [tonumber(nested) or nested] = value } end
+      field = field:match("%S+")
+      local p, err = policy.new { [option or field] = value }
       assert.is_nil(p)
       assert.equal("invalid", err.code)
       assert.equal(field, err.field)

@@ -35,6 +35,30 @@ local bounds = {
 local others = { rules = "table", log = "function", file = "string", trusted = "boolean", limits = "table",
   modules = "string", keep = "string", fetch = "table", webhooks = "table", clock = "table" }
 
+local LIMITS = { memory = { 524288, 2 ^ 40 }, instructions = { 1000, 2 ^ 50 }, seconds = { 1e-3, 3600 },
+  waiting = { 1e-3, 3600 } }
+
+-- The limits of hooks and what they may fetch: true, or nil, err.
+local function check_nested(options)
+  for name, value in pairs(options.limits or {}) do
+    local bound, field = LIMITS[name], "limits." .. tostring(name)
+    if not bound then
+      return errors.fail("invalid", ("there is no policy option %q"):format(field), { field = field })
+    elseif type(value) ~= "number" or not (value >= bound[1] and value <= bound[2])
+      or (bound[1] >= 1 and value % 1 ~= 0) then
+      return errors.fail("invalid", ("%s: a number from %.14g to %.0f expected"):format(field, bound[1], bound[2]),
+        { field = field })
+    end
+  end
+  for i, url in ipairs(options.fetch or {}) do
+    if type(url) ~= "string" or not url:find("^https?://[^/%s@?#]+") or url:find("[%s%c\\?#]") then
+      return errors.fail("invalid", ("fetch.%d: an http or https URL, without a query, expected"):format(i),
+        { field = "fetch." .. i })
+    end
+  end
+  return true
+end
+
 -- The rules that always hold, as a policy like any other.
 local function house_rules(settings)
   local rules = { name = "house rules" }
@@ -105,6 +129,8 @@ function _M.new(options)
       return errors.fail("invalid", ("there is no policy option %q"):format(tostring(name)), { field = tostring(name) })
     end
   end
+  ok, why = check_nested(options)
+  if not ok then return nil, why end
   local policies = { house_rules(settings) }
   for _, policy in ipairs(options.rules or {}) do policies[#policies + 1] = policy end
   if options.file then

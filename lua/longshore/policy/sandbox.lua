@@ -93,7 +93,14 @@ local function go(self, box, host, context, asked, waited, kind, a, b, ...)
   if type(host) == "function" then host = host(context) end
   local began = core.monotonic()
   local function next_step(...)
-    return go(self, box, host, context, asked + 1, waited + core.monotonic() - began, box:run(a, ...))
+    waited = waited + core.monotonic() - began
+    local function on(handed, ...)
+      if handed then return go(self, box, host, context, asked + 1, waited, ...) end
+      -- (Nothing has happened in there yet.)
+      return go(self, box, host, context, asked + 1, waited,
+        box:run(a, false, ("host.%s: the answer is too large"):format(tostring(b))))
+    end
+    return on(pcall(box.run, box, a, ...))
   end
   return next_step(answer(self, host, b, ...))
 end

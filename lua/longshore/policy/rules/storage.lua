@@ -161,8 +161,8 @@ local FIELD = { type = util.set { "string", "number", "integer", "boolean", "tab
 
 --- A schema for the metadata of uploads.
 -- @tparam table options `fields`: name to `{type=string|number|integer|boolean|table, required=, max=, min=
--- (of the number, or of the text's bytes), pattern=, one_of=}`; `other`: whether further fields are allowed (true). What is required is missing where the API has
--- no metadata (newton, geolens)
+-- (of the number, or of the text's bytes), pattern=, one_of=}`; `other`: whether further fields are allowed (true).
+-- What is required is missing where the API has no metadata (newton, geolens)
 function _M.metadata(options)
   util.options("metadata", options, { fields = "table", other = "boolean" }, "fields")
   local names = {}
