@@ -13,7 +13,7 @@ BUILD ?= build
 FILES ?= spec
 
 WARN := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes
-STD := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread
+STD := -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC -fvisibility=hidden -pthread
 LUA54_CFLAGS = $(shell pkg-config --cflags lua5.4)
 LUAJIT_CFLAGS = $(shell pkg-config --cflags luajit)
 LIBS := -lcurl -lssl -lcrypto -lpthread

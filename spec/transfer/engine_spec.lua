@@ -475,6 +475,17 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
       assert.is_true(core.monotonic() - before < 30)
     end)
 
+    it("of the clock come in any case, however short the time was", function()
+      r:rules { { delay_answer = 60 } }
+      local before = core.monotonic()
+      assert.equal("timeout", run_one(engine, { url = r.endpoint .. "/x", timeout = 0.0004 }).error.code)
+      -- What a job does not say of the watchdog is the engine's.
+      local watched = assert(core.engine { stall_seconds = 0.4, threads = threads })
+      assert.equal("timeout", run_one(watched, { url = r.endpoint .. "/x", stall_bytes = 10 }).error.code)
+      watched:close()
+      assert.is_true(core.monotonic() - before < 20)
+    end)
+
     it("of connecting are timeouts with the limit in the text", function()
       -- A listener whose queue is full lets nobody in.
       local socket = require "socket"
@@ -697,6 +708,34 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
       end
       collectgarbage()
       collectgarbage()
+    end)
+
+    it("refuses a user agent that would forge headers", function()
+      local forged, err = core.engine { user_agent = "a\r\nX-Forged: 1" }
+      assert.is_nil(forged)
+      assert.equal("invalid", err.code)
+    end)
+
+    it("takes texts from the table that keeps them, whatever its metatable makes", function()
+      local made = 0
+      local function make()
+        made = made + 1
+        return dir .. ("/none"):rep(50) .. made
+      end
+      local options = setmetatable({}, { __index = function(_, name) return name == "ca_file" and make() or nil end })
+      core.engine(options):close()
+      assert.has_error(function()
+        engine:add { url = r.endpoint .. "/x", output = setmetatable({}, { __index = make }) }
+      end)
+      assert.equal(0, made)
+    end)
+
+    it("takes a time of last change as a whole number of 64 bits, and no other", function()
+      for _, bad in ipairs { "", "x", "1x", "1\0", "9223372036854775808", "99999999999999999999", 5 } do
+        assert.has_error(function()
+          engine:add { method = "PUT", url = r.endpoint .. "/x", body = { path = path, length = 1, mtime_ns = bad } }
+        end)
+      end
     end)
 
     it("shows no URL and no secret", function()

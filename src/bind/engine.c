@@ -59,7 +59,6 @@ static int l_engine(lua_State *L)
                                       o.connect_timeout);
     luaL_argcheck(L, o.connect_timeout > 0, 1,
                   "connect_timeout: more than 0 seconds expected");
-    /* The texts stay on the stack until they are copied. */
     o.ca_file = lsb_field_text(L, 1, "ca_file", NULL);
     o.ca_path = lsb_field_text(L, 1, "ca_path", NULL);
     o.proxy = lsb_field_text(L, 1, "proxy", NULL);
@@ -70,9 +69,12 @@ static int l_engine(lua_State *L)
   luaL_getmetatable(L, ENGINE);
   lua_setmetatable(L, -2);
   code = lst_engine_new(&o, &box->engine);
+  if(code == LS_EINVAL)
+    return lsb_fail(L, "invalid", "user_agent: control characters are not "
+                                  "allowed");
   if(code != LS_OK)
-    return lsb_fail(L, "internal", "the transfer engine cannot be made: %s",
-                    code == LS_ENOMEM ? "out of memory" : "invalid options");
+    return lsb_fail(L, "internal", "the transfer engine cannot be made: out "
+                                   "of memory");
   return 1;
 }
 

@@ -1,6 +1,7 @@
 /* A job for core.engine, read from a Lua table. Room: src/bind. */
 #include "engine.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,12 +71,14 @@ static bool field_int64(lua_State *L, int index, const char *name,
 
   lua_getfield(L, index, name);
   if(!lua_isnil(L, -1)) {
+    size_t n = 0;
     const char *text = lua_type(L, -1) == LUA_TSTRING ?
-      lua_tostring(L, -1) : "";
+      lua_tolstring(L, -1, &n) : "";
     char *end;
 
+    errno = 0;
     *value = strtoll(text, &end, 10);
-    if(!*text || *end)
+    if(!n || end != text + n || errno)
       luaL_argerror(L, 2, lua_pushfstring(L,
         "%s: a whole number in decimal, as a string, expected", name));
     there = true;
@@ -178,9 +181,10 @@ static void read_limits(lua_State *L, lst_request *r)
 
   r->has_max_response = max_response != none;
   r->max_response = (size_t)max_response;
-  r->has_stall = stall_bytes != none || stall_seconds >= 0;
-  r->stall_bytes = stall_bytes != none ? stall_bytes : 1024;
-  r->stall_seconds = stall_seconds >= 0 ? stall_seconds : 30;
+  r->has_stall_bytes = stall_bytes != none;
+  r->stall_bytes = stall_bytes;
+  r->has_stall_seconds = stall_seconds >= 0;
+  r->stall_seconds = stall_seconds;
   r->timeout = lsb_field_seconds(L, 2, "timeout", 0);
   r->checksum = field_bool(L, 2, "checksum", true);
   r->fresh = field_bool(L, 2, "fresh", false);

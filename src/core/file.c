@@ -8,6 +8,19 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+_Static_assert(sizeof(off_t) == 8, "files of 2 GiB and more need "
+               "-D_FILE_OFFSET_BITS=64 on 32-bit systems");
+
+int64_t ls_nanoseconds(struct timespec time)
+{
+  int64_t ns;
+
+  if(__builtin_mul_overflow((int64_t)time.tv_sec, 1000000000, &ns) ||
+     __builtin_add_overflow(ns, (int64_t)time.tv_nsec, &ns))
+    return time.tv_sec < 0 ? INT64_MIN : INT64_MAX;
+  return ns;
+}
+
 ls_code ls_file_stat(const char *path, ls_file_info *info)
 {
   struct stat st;
@@ -15,10 +28,8 @@ ls_code ls_file_stat(const char *path, ls_file_info *info)
   if(stat(path, &st))
     return LS_EIO;
   info->size = (uint64_t)st.st_size;
-  info->mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 +
-                   st.st_mtim.tv_nsec;
-  info->ctime_ns = (int64_t)st.st_ctim.tv_sec * 1000000000 +
-                   st.st_ctim.tv_nsec;
+  info->mtime_ns = ls_nanoseconds(st.st_mtim);
+  info->ctime_ns = ls_nanoseconds(st.st_ctim);
   info->inode = (uint64_t)st.st_ino;
   info->device = (uint64_t)st.st_dev;
   info->type = S_ISREG(st.st_mode) ? LS_FILE_REGULAR :

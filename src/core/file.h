@@ -7,6 +7,8 @@
 
 #include "digest.h"
 
+#include <time.h>
+
 typedef enum ls_file_type {
   LS_FILE_REGULAR,
   LS_FILE_DIRECTORY,
@@ -21,6 +23,10 @@ typedef struct ls_file_info {
   uint64_t device;
   ls_file_type type;
 } ls_file_info;
+
+/* A file's time in nanoseconds; the nearest one that fits, for a year beyond
+ * 2262. */
+int64_t ls_nanoseconds(struct timespec time);
 
 LS_MUST_CHECK ls_code ls_file_stat(const char *path, ls_file_info *info);
 

@@ -40,13 +40,22 @@ static bool in_range(double v, double max)
   return v >= 0 && v <= max;
 }
 
+/* Whether a text can be the value of a header. */
+static bool is_value(const char *text)
+{
+  while(text && *text && !ls_is_control(*text))
+    text++;
+  return !text || !*text;
+}
+
 static ls_code check_options(const lst_options *o)
 {
   if(o->connections < 1 || o->connections > LST_MAX_CONNECTIONS ||
      o->threads < 1 || o->threads > LST_MAX_THREADS ||
      o->buffer < LST_MIN_BUFFER || o->buffer > LST_MAX_BUFFER ||
-     !in_range(o->connect_timeout, 86400) || o->connect_timeout <= 0 ||
-     !in_range(o->stall_seconds, 86400))
+     !in_range(o->connect_timeout, LST_MAX_SECONDS) || o->connect_timeout <= 0 ||
+     !in_range(o->stall_seconds, LST_MAX_SECONDS) ||
+     !is_value(o->user_agent))
     return LS_EINVAL;
   return LS_OK;
 }

@@ -231,9 +231,10 @@ static void copy_numbers(lst_job *job, const lst_options *defaults,
   job->has_sink_length = r->has_output_length;
   job->sink_length = r->output_length;
   job->timeout = r->timeout;
-  job->stall_seconds = r->has_stall ? r->stall_seconds :
+  job->stall_seconds = r->has_stall_seconds ? r->stall_seconds :
     defaults->stall_seconds;
-  job->stall_bytes = r->has_stall ? r->stall_bytes : defaults->stall_bytes;
+  job->stall_bytes = r->has_stall_bytes ? r->stall_bytes :
+    defaults->stall_bytes;
   job->checksum = r->checksum;
   job->fresh = r->fresh;
 }
@@ -249,6 +250,10 @@ ls_code lst_job_new(const lst_options *defaults, const lst_request *r,
     *why = check_url(r);
   if(!*why && (r->length > INT64_MAX || r->offset > INT64_MAX - r->length))
     *why = "body: offset and length are too large";
+  if(!*why && r->output_path && r->output_offset > INT64_MAX)
+    *why = "output: the offset is too large";
+  if(!*why && !(r->timeout >= 0 && r->timeout <= LST_MAX_SECONDS))
+    *why = "timeout: more than a week";
   if(*why)
     return LS_EINVAL;
   job = calloc(1, sizeof(*job));

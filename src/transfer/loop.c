@@ -297,6 +297,8 @@ static double patience(lst_loop *loop, double seconds)
 {
   double wait;
 
+  if(seconds > 1000)
+    seconds = 1000; /* as milliseconds it has to fit an int */
   if(loop->active && seconds > LST_TICK)
     seconds = LST_TICK;
   if(loop->paused) {

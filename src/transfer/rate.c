@@ -95,14 +95,6 @@ int lst_rate_accept(lst_rate *r, size_t n, double now)
   return yes;
 }
 
-void lst_rate_give(lst_rate *r, size_t n)
-{
-  pthread_mutex_lock(&r->lock);
-  if(r->rate)
-    r->tokens += (double)n;
-  pthread_mutex_unlock(&r->lock);
-}
-
 double lst_rate_wait(lst_rate *r, double now)
 {
   double wait = 0;

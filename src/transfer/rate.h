@@ -28,9 +28,6 @@ size_t lst_rate_take(lst_rate *r, size_t want, double now);
  * they are taken whole, on credit if need be. */
 int lst_rate_accept(lst_rate *r, size_t n, double now);
 
-/* Gives back what was taken and not used. */
-void lst_rate_give(lst_rate *r, size_t n);
-
 /* Seconds until take would answer more than zero; 0 when it does now. */
 double lst_rate_wait(lst_rate *r, double now);
 

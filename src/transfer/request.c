@@ -8,8 +8,10 @@
 /* Not enough budget now: libcurl stops asking until the loop says go on. */
 static void pause_job(lst_slot *slot)
 {
+  /* Both ways can wait at once: for an answer to a request that waits. */
+  if(!slot->job->paused)
+    slot->loop->paused++;
   slot->job->paused = slot->job->throttled = true;
-  slot->loop->paused++;
 }
 
 static size_t on_read(char *to, size_t size, size_t count, void *arg)
@@ -133,6 +135,12 @@ static size_t on_write(char *data, size_t size, size_t count, void *arg)
   return n;
 }
 
+/* Libcurl takes 0 for no limit, or one of its own. */
+static long milliseconds(double seconds)
+{
+  return seconds > 0 && seconds < 0.001 ? 1 : (long)(seconds * 1000);
+}
+
 #define SET(option, value) \
   do { \
     if(curl_easy_setopt(easy, option, value) != CURLE_OK) \
@@ -186,7 +194,7 @@ ls_code lst_slot_setup(lst_slot *slot)
   SET(CURLOPT_TRANSFER_ENCODING, 0L);
   SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   SET(CURLOPT_TCP_KEEPALIVE, 1L);
-  SET(CURLOPT_CONNECTTIMEOUT_MS, (long)(o->connect_timeout * 1000));
+  SET(CURLOPT_CONNECTTIMEOUT_MS, milliseconds(o->connect_timeout));
   SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)o->buffer);
   if(o->user_agent)
     SET(CURLOPT_USERAGENT, o->user_agent);
@@ -228,7 +236,7 @@ ls_code lst_request_setup(lst_slot *slot, lst_job *job)
   SET(CURLOPT_CUSTOMREQUEST, job->method);
   SET(CURLOPT_URL, job->url);
   SET(CURLOPT_HTTPHEADER, job->headers);
-  SET(CURLOPT_TIMEOUT_MS, (long)(job->timeout * 1000));
+  SET(CURLOPT_TIMEOUT_MS, milliseconds(job->timeout));
   SET(CURLOPT_FRESH_CONNECT, job->fresh ? 1L : 0L);
   return LS_OK;
 }

@@ -1,8 +1,8 @@
 /* Libcurl's sockets, opened and closed here. Room: src/transfer.
  *
  * Libcurl does not say which socket a transfer uses. It does say, before each
- * request, the local port of its connection; comparing that with the sockets
- * it asked for tells.
+ * request, the two ends of its connection; comparing these with the sockets it
+ * asked for tells.
  */
 #include "internal.h"
 #include "../core/crc32c.h"
@@ -98,44 +98,78 @@ static int on_close(void *arg, curl_socket_t fd)
 }
 
 #if LIBCURL_VERSION_NUM >= 0x075000
+/* The text and the port of an address; 0 for one that has none. */
+static int read_address(const struct sockaddr_storage *a, char text[46])
+{
+  const struct sockaddr_in *four = (const struct sockaddr_in *)a;
+  const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)a;
+  bool is_six = a->ss_family == AF_INET6;
+  const void *ip = is_six ? (const void *)&six->sin6_addr :
+    (const void *)&four->sin_addr;
+
+  if(!inet_ntop(a->ss_family, ip, text, 46))
+    return 0;
+  return ntohs(is_six ? six->sin6_port : four->sin_port);
+}
+
 /* The local end of a socket; it is known once the socket is connected. */
 static void look_at(lst_socket *s)
 {
   struct sockaddr_storage a;
   socklen_t length = sizeof(a);
-  const void *ip = &((struct sockaddr_in *)&a)->sin_addr;
-  in_port_t port;
 
-  if(getsockname(s->fd, (struct sockaddr *)&a, &length))
-    return;
-  port = ((struct sockaddr_in *)&a)->sin_port;
-  if(a.ss_family == AF_INET6) {
-    ip = &((struct sockaddr_in6 *)&a)->sin6_addr;
-    port = ((struct sockaddr_in6 *)&a)->sin6_port;
-  }
-  if(inet_ntop(a.ss_family, ip, s->address, sizeof(s->address)))
-    s->port = ntohs(port);
+  if(!getsockname(s->fd, (struct sockaddr *)&a, &length))
+    s->port = read_address(&a, s->address);
+}
+
+static bool is_peer(int fd, const char *address, int port)
+{
+  struct sockaddr_storage a;
+  socklen_t length = sizeof(a);
+  char text[46];
+
+  return !getpeername(fd, (struct sockaddr *)&a, &length) &&
+    read_address(&a, text) == port && !strcmp(text, address);
+}
+
+static bool begins_here(lst_socket *s, const char *address, int port)
+{
+  if(!s->port)
+    look_at(s);
+  return s->port == port && !strcmp(s->address, address);
+}
+
+/* The socket between two ends, or -1. One local port can have several
+ * connections, to different servers. */
+static int find_socket(lst_loop *loop, const char *local, int local_port,
+                       const char *remote, int remote_port)
+{
+  size_t found = 0;
+  size_t i;
+  int fd = -1;
+
+  for(i = 0; i < loop->socket_count; i++)
+    if(begins_here(&loop->sockets[i], local, local_port)) {
+      fd = loop->sockets[i].fd;
+      found++;
+    }
+  for(i = 0; found > 1 && i < loop->socket_count; i++)
+    if(begins_here(&loop->sockets[i], local, local_port) &&
+       is_peer(loop->sockets[i].fd, remote, remote_port))
+      return loop->sockets[i].fd;
+  return found > 1 ? -1 : fd;
 }
 
 static int on_request(void *arg, char *remote_address, char *local_address,
                       int remote_port, int port)
 {
   lst_slot *slot = arg;
-  lst_loop *loop = slot->loop;
-  size_t i;
 
-  (void)remote_address;
-  (void)remote_port;
-  slot->job->fd = -1;
   slot->job->requested = true;
-  for(i = 0; i < loop->socket_count && slot->job->fd < 0; i++) {
-    lst_socket *s = &loop->sockets[i];
-
-    if(!s->port)
-      look_at(s);
-    if(s->port == port && !strcmp(s->address, local_address))
-      slot->job->fd = s->fd;
-  }
+  slot->job->fd = find_socket(slot->loop, local_address, port,
+                              remote_address, remote_port);
+  /* What came so far answered a request that libcurl repeats now. */
+  lst_answer_reset(&slot->job->answer);
   lst_tls_attach(slot);
   return CURL_PREREQFUNC_OK;
 }

@@ -1,6 +1,7 @@
 /* Files as bodies: positioned reads with checks, positioned writes.
  * Room: src/transfer. */
 #include "source.h"
+#include "../core/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,9 +58,7 @@ static ls_code check(lst_source *s, lst_error *e)
   if(s->has_size && (uint64_t)st.st_size != s->size)
     return changed(e, s, (uint64_t)st.st_size < s->size ?
                    "is shorter than it was" : "is longer than it was");
-  if(s->has_mtime &&
-     (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec !=
-     s->mtime_ns)
+  if(s->has_mtime && ls_nanoseconds(st.st_mtim) != s->mtime_ns)
     return changed(e, s, "was changed since the upload began");
   if((uint64_t)st.st_size < s->offset ||
      (uint64_t)st.st_size - s->offset < s->length)

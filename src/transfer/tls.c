@@ -193,7 +193,8 @@ bool lst_tls_usable(const lst_options *o)
   return true;
 }
 
-/* The BIO of ours under a connection, put there if it is not yet. */
+/* The BIO of ours under a connection, put there if it is not yet and the
+ * socket is known. */
 static lst_tls *tls_of(lst_loop *loop, SSL *ssl, int fd)
 {
   BIO *bio = SSL_get_wbio(ssl);
@@ -202,6 +203,8 @@ static lst_tls *tls_of(lst_loop *loop, SSL *ssl, int fd)
 
   if(bio && BIO_method_type(bio) == method_type)
     return BIO_get_data(bio);
+  if(fd < 0)
+    return NULL;
   t = malloc(sizeof(*t) + room);
   bio = t ? BIO_new(method) : NULL;
   if(!bio) {
@@ -226,13 +229,15 @@ void lst_tls_attach(lst_slot *slot)
   lst_job *job = slot->job;
 
   job->tls = NULL;
-  if(!slot->loop->gathers || job->fd < 0 ||
+  if(!slot->loop->gathers ||
      curl_easy_getinfo(slot->easy, CURLINFO_TLS_SSL_PTR, &info) != CURLE_OK ||
      !info || info->backend != CURLSSLBACKEND_OPENSSL || !info->internals)
     return;
   job->tls = tls_of(slot->loop, info->internals, job->fd);
-  if(job->tls)
+  if(job->tls) {
+    job->fd = job->tls->fd;
     job->tls_began = job->tls->sent;
+  }
 }
 
 void lst_tls_flush(lst_loop *loop)

@@ -32,6 +32,7 @@
 #define LST_MAX_THREADS 64
 #define LST_MIN_BUFFER 16384
 #define LST_MAX_BUFFER 2097152
+#define LST_MAX_SECONDS 604800.0 /* of every timeout */
 
 typedef struct lst_engine lst_engine;
 
@@ -87,8 +88,9 @@ typedef struct lst_request {
   bool has_max_response;
   size_t max_response;
   double timeout;          /* seconds for the whole job; 0: none */
-  bool has_stall;          /* overrides the engine's watchdog */
+  bool has_stall_seconds;  /* each overrides the engine's watchdog */
   double stall_seconds;
+  bool has_stall_bytes;
   uint64_t stall_bytes;
   bool checksum;           /* CRC32C of the request body */
   bool fresh;              /* on a new connection */
