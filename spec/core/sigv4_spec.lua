@@ -520,6 +520,13 @@ describe("longshore.core SigV4", function()
       headers, err = aws_signer():sign { method = "GET", host = "h", path = "/", payload_hash = "a\nb" }
       assert.is_nil(headers)
       assert.equal("payload_hash", err.field)
+      for _, field in ipairs { "access_key", "region", "service" } do
+        local o = { access_key = "a", secret_key = "b", region = "r", service = "s" }
+        o[field] = "a\r\nX-Forged: 1"
+        headers, err = core.signer(o):sign { method = "GET", host = "h", path = "/" }
+        assert.is_nil(headers)
+        assert.equal("invalid", err.code)
+      end
       headers, err = presign { headers = { x = ("y"):rep(1100000) } }
       assert.is_nil(headers)
       assert.equal("too_large", err.code)

@@ -1,6 +1,9 @@
 local core = require "longshore.core"
+local support = require "spec.support"
 
 describe("longshore.core time and randomness", function()
+  teardown(support.cleanup)
+
   it("tells the time of the system with a fraction", function()
     local before = os.time()
     local now = core.now()
@@ -31,6 +34,14 @@ describe("longshore.core time and randomness", function()
     assert.equal(32, kinds)
     assert.has_error(function() core.letters(257) end)
     assert.has_error(function() core.letters(-1) end)
+  end)
+
+  it("locks no file whose path the system would cut", function()
+    local path = support.tmpdir() .. "/lock"
+    assert.has_error(function() core.lock_file(path .. "\0x") end)
+    assert.has_error(function() core.lock_file("") end)
+    assert.is_nil(io.open(path))
+    assert(core.lock_file(path)):close()
   end)
 
   it("refuses a count that is no whole number in range, on both Luas", function()

@@ -194,6 +194,21 @@ describe("web tokens", function()
     end
   end)
 
+  it("takes no key with a password, and asks nobody for it", function()
+    local out = support.tmpdir()
+    assert.equal(0, (support.run(("cd %s && openssl genrsa -traditional -aes128 -passout pass:1234 -out a 2048 && " ..
+      "openssl genrsa -aes128 -passout pass:1234 -out b 2048 && sed 's/RSA PRIVATE/PUBLIC/' a > c"):format(out))))
+    local script = support.write_file(out .. "/read.lua", [[
+      local core = require "longshore.core"
+      for _, name in ipairs { "a", "b", "c" } do
+        local f = io.open(arg[1] .. "/" .. name)
+        print(core.jws_key { algorithm = "RS256", pem = f:read "*a" })
+      end
+      print(io.read "*l")]])
+    local code, text = support.run(("echo 1234 | setsid -w %s %s %s"):format(support.lua, script, out))
+    assert.same({ 0, ("nil\tinvalid: this is not a public key\n"):rep(3) .. "1234\n" }, { code, text })
+  end)
+
   -- A transport that counts, with an answer that can be changed.
   local function issuer(text)
     local self = { text = text, calls = 0, status = 200 }

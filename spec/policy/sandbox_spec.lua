@@ -459,7 +459,8 @@ describe("the sandbox of the core", function()
     local box
     for seed = 0, 9 do
       for _, need in ipairs { "f(300) .. big .. n", "big .. n", "big:rep(20)",
-        "('abc'):upper() .. string.char(65 + n % 9)", "(big .. n):sub(2)", "(big .. n):upper()", "tostring(n + 0.5) .. tostring(-n)",
+        "('abc'):upper() .. string.char(65 + n % 9)", "(big .. n):sub(2)",
+        "(big .. n):upper()", "tostring(n + 0.5) .. tostring(-n)",
         "{ n, n }", "table.concat({ big, n })" } do
         box = assert(core.sandbox { memory = 600 * 1024 + seed * 8, instructions = 1e9, seconds = 60,
           text = ([[local held, n, big = {}, 0, ("x"):rep(30000)

@@ -20,10 +20,18 @@ int lsb_fail(lua_State *L, const char *code, const char *fmt, ...)
 void lsb_push_error(lua_State *L, const char *code, const char *fmt, ...)
   __attribute__((format(printf, 3, 4)));
 
+/* Argument `index` as a path: a string without NUL, which the system would cut
+ * it at. */
+const char *lsb_check_path(lua_State *L, int index);
+
 /* nil and an error for a failed system call on a path: code `not_found` or
  * `io`, and the number in `errno`. */
 int lsb_fail_errno(lua_State *L, const char *what, const char *path,
                    int error);
+
+/* Whether the value at `index` is an integer within 0..2^53, and which: exact
+ * on either Lua, without raising. */
+bool lsb_to_uint(lua_State *L, int index, uint64_t *value);
 
 /* Reads argument `index` as an integer in min..max (both within 0..2^53), on
  * either Lua; raises an argument error for anything else, 1.5 and NaN too. */
@@ -49,8 +57,9 @@ void lsb_set_uint(lua_State *L, const char *name, uint64_t value);
  * NULL-terminated list. */
 void lsb_check_keys(lua_State *L, int index, const char *const *known);
 
-/* A field that is a string without NUL bytes, or nil: `fallback`. The pointer
- * is good as long as the table keeps the string. */
+/* A field of the table at `index`, not negative, that is a string without NUL
+ * bytes, or nil: `fallback`. The table keeps the string alive, so that
+ * metatables are not asked. */
 const char *lsb_field_text(lua_State *L, int index, const char *name,
                            const char *fallback);
 

@@ -11,16 +11,6 @@
 
 void lsb_open_file(lua_State *L);
 
-/* A path: a string without NUL, which the system would cut it at. */
-static const char *check_path(lua_State *L, int index)
-{
-  size_t n;
-  const char *path = luaL_checklstring(L, index, &n);
-
-  luaL_argcheck(L, n > 0 && !memchr(path, 0, n), index, "a path expected");
-  return path;
-}
-
 static void set_nanoseconds(lua_State *L, const char *name, int64_t ns)
 {
   char text[24];
@@ -34,7 +24,7 @@ static void set_nanoseconds(lua_State *L, const char *name, int64_t ns)
 static int l_file_stat(lua_State *L)
 {
   static const char *const types[] = { "file", "directory", "other" };
-  const char *path = check_path(L, 1);
+  const char *path = lsb_check_path(L, 1);
   ls_file_info info;
   char text[48];
 
@@ -57,7 +47,7 @@ static int l_file_stat(lua_State *L)
 /* disk_free(path) -> bytes that may still be written there | nil, err */
 static int l_disk_free(lua_State *L)
 {
-  const char *path = check_path(L, 1);
+  const char *path = lsb_check_path(L, 1);
   uint64_t bytes;
 
   if(ls_file_free(path, &bytes))
@@ -69,7 +59,7 @@ static int l_disk_free(lua_State *L)
 /* fsync(path) -> true | nil, err; a directory too */
 static int l_fsync(lua_State *L)
 {
-  const char *path = check_path(L, 1);
+  const char *path = lsb_check_path(L, 1);
 
   if(ls_file_sync(path))
     return lsb_fail_errno(L, "fsync", path, errno);
@@ -87,7 +77,7 @@ typedef struct range {
 static range check_range(lua_State *L, const char *const *known)
 {
   const uint64_t max = (uint64_t)LSB_INTEGER_MAX;
-  range r = { check_path(L, 1), 0, max };
+  range r = { lsb_check_path(L, 1), 0, max };
 
   if(!lua_isnoneornil(L, 2)) {
     luaL_checktype(L, 2, LUA_TTABLE);

@@ -43,7 +43,7 @@ static int l_lock_tostring(lua_State *L)
 static int l_lock_file(lua_State *L)
 {
   static const char *const modes[] = { "exclusive", "shared", NULL };
-  const char *path = luaL_checkstring(L, 1);
+  const char *path = lsb_check_path(L, 1);
   int mode = luaL_checkoption(L, 2, "exclusive", modes);
   int wait = lua_isnoneornil(L, 3) || lua_toboolean(L, 3);
   int how = (mode == 0 ? LOCK_EX : LOCK_SH) | (wait ? 0 : LOCK_NB);

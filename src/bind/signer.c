@@ -61,7 +61,7 @@ static ls_str value_text(lua_State *L, const char *what,
                          char room[LS_DECIMAL_MAX])
 {
   ls_str text = { NULL, 0 };
-  lua_Number n;
+  uint64_t n;
 
   switch(lua_type(L, -1)) {
   case LUA_TSTRING:
@@ -72,11 +72,9 @@ static ls_str value_text(lua_State *L, const char *what,
       return LS_LIT("");
     break;
   case LUA_TNUMBER:
-    n = lua_tonumber(L, -1);
-    if(n >= 0 && n <= (lua_Number)LSB_INTEGER_MAX &&
-       (lua_Number)(uint64_t)n == n) {
+    if(lsb_to_uint(L, -1, &n)) {
       text.p = room;
-      text.n = ls_decimal(room, (uint64_t)n);
+      text.n = ls_decimal(room, n);
       return text;
     }
     break;

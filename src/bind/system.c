@@ -53,6 +53,7 @@ static int l_random(lua_State *L)
   if(n && RAND_bytes(bytes, (int)n) != 1)
     return lsb_fail(L, "internal", "the system gave no random bytes");
   lua_pushlstring(L, (const char *)bytes, n);
+  OPENSSL_cleanse(bytes, n);
   return 1;
 }
 

@@ -39,6 +39,15 @@ int lsb_fail(lua_State *L, const char *code, const char *fmt, ...)
   return 2;
 }
 
+const char *lsb_check_path(lua_State *L, int index)
+{
+  size_t n;
+  const char *path = luaL_checklstring(L, index, &n);
+
+  luaL_argcheck(L, n > 0 && !memchr(path, 0, n), index, "a path expected");
+  return path;
+}
+
 int lsb_fail_errno(lua_State *L, const char *what, const char *path,
                    int error)
 {
@@ -51,10 +60,31 @@ int lsb_fail_errno(lua_State *L, const char *what, const char *path,
   return results;
 }
 
+bool lsb_to_uint(lua_State *L, int index, uint64_t *value)
+{
+  lua_Number n;
+
+  if(lua_type(L, index) != LUA_TNUMBER)
+    return false;
+  /* An integer above 2^53 would be another one as a double. */
+  if(lua_isinteger(L, index)) {
+    lua_Integer i = lua_tointeger(L, index);
+
+    *value = (uint64_t)i;
+    return i >= 0 && i <= LSB_INTEGER_MAX;
+  }
+  n = lua_tonumber(L, index);
+  /* The first comparison also refuses NaN. */
+  if(!(n >= 0 && n <= (lua_Number)LSB_INTEGER_MAX))
+    return false;
+  *value = (uint64_t)n;
+  return (lua_Number)*value == n;
+}
+
 static uint64_t read_uint(lua_State *L, int index, const char *name,
                           uint64_t min, uint64_t max, int arg)
 {
-  lua_Number n;
+  uint64_t value = 0;
   const char *why;
 
   if(lua_type(L, index) != LUA_TNUMBER) {
@@ -62,18 +92,14 @@ static uint64_t read_uint(lua_State *L, int index, const char *name,
                           luaL_typename(L, index));
     luaL_argerror(L, arg, why);
   }
-  n = lua_tonumber(L, index);
-  /* The first comparison also refuses NaN. */
-  if(!(n >= 0 && n <= (lua_Number)LSB_INTEGER_MAX) ||
-     (lua_Number)(uint64_t)n != n ||
-     (uint64_t)n < min || (uint64_t)n > max) {
+  if(!lsb_to_uint(L, index, &value) || value < min || value > max) {
     char range[64];
 
     snprintf(range, sizeof(range), "%" PRIu64 " to %" PRIu64, min, max);
     why = lua_pushfstring(L, "%s: an integer from %s expected", name, range);
     luaL_argerror(L, arg, why);
   }
-  return (uint64_t)n;
+  return value;
 }
 
 uint64_t lsb_check_uint(lua_State *L, int index, uint64_t min, uint64_t max)
@@ -142,7 +168,9 @@ const char *lsb_field_text(lua_State *L, int index, const char *name,
   const char *text = fallback;
   size_t n;
 
-  lua_getfield(L, index, name);
+  /* Raw, as in lsb_field_str. */
+  lua_pushstring(L, name);
+  lua_rawget(L, index);
   if(!lua_isnil(L, -1)) {
     if(lua_type(L, -1) != LUA_TSTRING)
       luaL_error(L, "%s: string expected, got %s", name,

@@ -86,6 +86,17 @@ static ls_code adopt(ls_jws_key **out, ls_jws_algorithm algorithm,
   return code;
 }
 
+/* A key that needs a password is none: OpenSSL would ask for it on the
+ * terminal, or read it from standard input. */
+static int no_password(char *to, int size, int writing, void *arg)
+{
+  (void)to;
+  (void)size;
+  (void)writing;
+  (void)arg;
+  return -1;
+}
+
 ls_code ls_jws_key_pem(ls_jws_key **out, ls_jws_algorithm alg, ls_str pem)
 {
   EVP_PKEY *pkey = NULL;
@@ -97,7 +108,7 @@ ls_code ls_jws_key_pem(ls_jws_key **out, ls_jws_algorithm alg, ls_str pem)
   bio = BIO_new_mem_buf(pem.p, (int)pem.n);
   if(!bio)
     return LS_ENOMEM;
-  pkey = PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL);
+  pkey = PEM_read_bio_PUBKEY(bio, NULL, no_password, NULL);
   BIO_free(bio);
   return adopt(out, alg, pkey);
 }

@@ -160,6 +160,18 @@ static void sign_canonical(ls_signer *s, char signature[LS_SIGNATURE_SIZE])
   ls_moment_sign(&s->moment, digest, signature);
 }
 
+/* In a URL they are encoded, in a header they would forge lines. */
+static bool has_control(ls_str s)
+{
+  size_t i;
+
+  for(i = 0; i < s.n; i++) {
+    if(ls_is_control(s.p[i]))
+      return true;
+  }
+  return false;
+}
+
 ls_code ls_signer_sign(ls_signer *s, const ls_target *target,
                        ls_str payload_hash, uint64_t time, ls_signed *out)
 {
@@ -172,6 +184,10 @@ ls_code ls_signer_sign(ls_signer *s, const ls_target *target,
   if(!ls_is_token(payload_hash))
     return ls_signer_refuse(s, "payload_hash: hexadecimal digits or "
                                LS_UNSIGNED " expected");
+  if(has_control(s->credentials.access_key) ||
+     has_control(ls_buf_view(&s->scope)))
+    return ls_signer_refuse(s, "credentials: access key, region or service "
+                               "with control characters");
   ls_header_add(&s->headers, LS_LIT("x-amz-content-sha256"), payload_hash);
   ls_header_add(&s->headers, LS_LIT("x-amz-date"),
                 (ls_str){ s->date, LS_DATE_SIZE });

@@ -179,6 +179,7 @@ static ls_code write_canonical(ls_verifier *v, const ls_auth *auth,
   return ls_buf_code(to);
 }
 
+/* Returns how long it is; 0 for none, though a part of it may be there. */
 static size_t key_id(char id[256], const ls_auth *auth, ls_str secret)
 {
   const ls_str fields[4] = { secret, auth->day, auth->region, auth->service };
@@ -206,7 +207,7 @@ static void find_key(ls_verifier *v, const ls_auth *auth, ls_str secret,
 
     if(ls_equal((ls_str){ kept->id, kept->id_n }, (ls_str){ id, n })) {
       *key = kept->key;
-      ls_wipe(id, n);
+      ls_wipe(id, sizeof(id));
       return;
     }
   }
@@ -217,8 +218,8 @@ static void find_key(ls_verifier *v, const ls_auth *auth, ls_str secret,
     memcpy(kept->id, id, n);
     kept->id_n = n;
     kept->key = *key;
-    ls_wipe(id, n);
   }
+  ls_wipe(id, sizeof(id));
 }
 
 ls_code ls_verifier_check(ls_verifier *v, const ls_auth *auth,
