@@ -82,6 +82,14 @@ describe("longshore, from a script", function()
     end
     raises("bucket: a table of options expected", "bucket")
     raises("app: the path of a configuration or a table expected", "app", 5)
+    for expected, call in pairs {
+      ["options: table expected"] = function() longshore.uploader.new() end,
+      ["request: table expected"] = function() require("longshore.http.request").new() end,
+      ["headers: table expected"] = function() require("longshore.policy.webhook").verify("secret") end,
+      ["secret: string expected"] = function() require("longshore.policy.webhook").verify(nil, {}, "") end,
+    } do
+      assert.error_matches(call, expected)
+    end
     -- What is missing, and what is said twice, or to one who does not listen.
     raises("presign: bucket: ", "presign", {})
     raises("presign: key: ", "presign", { bucket = "b", access_key = "a", secret_key = "s" })

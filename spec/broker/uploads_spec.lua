@@ -210,6 +210,11 @@ describe("broker: starting an upload", function()
     assert.has_error(function() w.broker:initiate(nil, {}) end)
     assert.has_error(function() w.broker:initiate({ user = "a", organization = "", tenant = "t", rights = {} }, {}) end)
     assert.has_error(function() w.broker:initiate(ANN, { filename = "a", size = 1 }) end)
+    assert.error_matches(function() w.broker:initiate(ANN) end, "request: table expected")
+    -- As a list, which tokens and hosts have, it would be no right at all, silently.
+    assert.error_matches(function()
+      w.broker:initiate({ user = "a", organization = "o", tenant = "t", rights = { "upload" } }, {})
+    end, "actor.rights: a set such as")
   end)
 
   it("leaves nothing behind when the store refuses to start", function()

@@ -18,6 +18,7 @@ function _M.actor(actor)
     end
   end
   if type(actor.rights) ~= "table" then error("actor.rights: table expected", 3) end
+  if actor.rights[1] ~= nil then error("actor.rights: a set such as { upload = true } expected, got a list", 3) end
 end
 
 local function invalid(field, message, code)

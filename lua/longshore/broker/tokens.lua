@@ -70,6 +70,7 @@ end
 -- `rate` (`{ requests =, seconds = }`, how often it may ask; default: as the broker's configuration says), `label`
 -- @treturn table `token`, `id`, `expires_at`; or nil, err
 function methods:create(options)
+  assert(type(options) == "table", "options: table expected")
   local row = { id = "tok_" .. ids.characters(16) }
   for _, name in ipairs { "user", "organization", "tenant" } do
     local value = options[name]

@@ -15,6 +15,7 @@ local _M = {}
 
 -- Checks an initiate request; the checked copy.
 local function read_request(request)
+  assert(type(request) == "table", "request: table expected")
   local r = {}
   for _, field in ipairs { "service", "metadata", "provider", "if_exists", "max_size", "operation" } do
     r[field] = request[field]

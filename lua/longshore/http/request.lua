@@ -74,6 +74,7 @@ end
 -- @tparam table given `method` and either `target` ("/path?query") or `path`; headers with lowercase names
 -- @treturn table request the same table
 function _M.new(given)
+  assert(type(given) == "table", "request: table expected")
   assert(type(given.method) == "string", "method: string expected")
   if given.target and not given.path then
     given.path, given.query_string = given.target:match("^([^?]*)%??(.*)$")

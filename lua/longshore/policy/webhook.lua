@@ -94,6 +94,9 @@ end
 -- @tparam[opt] table options `now` (the machine's clock), `tolerance` (300 seconds)
 -- @treturn true, or nil, err: `unauthenticated` with `reason` missing, timestamp or signature
 function _M.verify(secret, headers, body, options)
+  assert(type(secret) == "string", "secret: string expected")
+  assert(type(headers) == "table", "headers: table expected")
+  assert(type(body) == "string", "body: string expected")
   options = options or {}
   local timestamp, given = headers["x-longshore-timestamp"], headers["x-longshore-signature"]
   if not timestamp or not given or not timestamp:find("^%d+$") then

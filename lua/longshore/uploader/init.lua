@@ -121,6 +121,7 @@ end
 -- @return[2] nil
 -- @treturn[2] table err
 function _M.new(options)
+  assert(type(options) == "table", "options: table expected")
   local self = setmetatable({
     driver = drivers.check(options.driver), parallel = options.parallel or MOST,
     adaptive = options.adaptive or options.adaptive == nil and options.parallel == nil,
