@@ -72,6 +72,13 @@ describe("in the sandbox", function()
       modules) })
   end)
 
+  it("an error has some words, not a megabyte of them", function()
+    local _, err = run "error('why ' .. ('x'):rep(1000000))"
+    assert.equal("error", err.code)
+    assert.truthy(err.message:find("^p:1: why xxx.*%.%.%.$"))
+    assert.is_true(#err.message < 1100)
+  end)
+
   it("data may be nested as deep as JSON has it", function()
     local deep = {}
     local inner = deep

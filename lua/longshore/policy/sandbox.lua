@@ -23,6 +23,7 @@ local marks = require "longshore.json.marks"
 local _M = {}
 
 local MAX_ASKED = 100 -- questions to the host in one call
+local MAX_WORDS = 1000 -- of an error, which is logged and kept
 
 --- Limits of one hook, unless told otherwise. `seconds`: of its thread's own time, whatever else the machine does;
 -- `waiting`: for its host's answers, on the clock.
@@ -80,7 +81,10 @@ end
 -- What a step of a call came to: true and its results, nil and an error, or the next step, with the host's answer.
 local function go(self, box, host, context, asked, waited, kind, a, b, ...)
   if kind == "done" then return true, a, b, ... end
-  if kind ~= "ask" then return nil, a end
+  if kind ~= "ask" then
+    if #a.message > MAX_WORDS then a.message = a.message:sub(1, MAX_WORDS) .. "..." end
+    return nil, a
+  end
   local most = self.limits.waiting or _M.defaults.waiting
   if asked >= MAX_ASKED then
     box:drop(a)
