@@ -41,6 +41,9 @@ describe("longshore put", function()
     it("without token or credentials", function()
       refused("LONGSHORE_TOKEN", folder .. "/a.txt", "http://h")
       refused("AWS_ACCESS_KEY_ID", folder .. "/a.txt", "s3://bucket")
+      refused("/empty: there is no token in its first line", folder .. "/a.txt", "http://h", "--token-file",
+        support.write_file(folder .. "/empty", "\nls_x\n"))
+      refused(folder .. ": Is a directory", folder .. "/a.txt", "http://h", "--token-file", folder)
       refused("no such file", (folder .. "/a.txt"), "http://h", "--token-file", "/no such file")
     end)
 

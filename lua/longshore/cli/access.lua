@@ -35,9 +35,13 @@ end
 local function first_line(path)
   local file, why = io.open(path, "r")
   if not file then common.usage("--token-file: " .. why) end
-  local line = file:read("*l")
+  local line, failure = file:read("*l")
   file:close()
-  return (line or ""):match("^%s*(.-)%s*$")
+  local token = (line or ""):match("^%s*(.-)%s*$")
+  if token == "" then
+    common.usage(("--token-file: %s: %s"):format(path, failure or "there is no token in its first line"))
+  end
+  return token
 end
 
 --- The token, from --token, --token-file or LONGSHORE_TOKEN; without one, the command stops.
