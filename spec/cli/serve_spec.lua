@@ -278,6 +278,38 @@ describe("longshore serve", function()
     assert.truthy(text:find("/proc/nothing", 1, true), text)
   end)
 
+  it("lets requests finish that take long, at a reload and at a stop", function()
+    local server = serve.start()
+    local function send(path, kind, body, now)
+      local client = assert(socket.connect("127.0.0.1", server.port))
+      client:settimeout(60)
+      client:send(("POST /v0.5/files%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
+        .. "Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s"):format(path, server.token, kind, #body, body:sub(1, now)))
+      return client
+    end
+    local store = server:nginx_pids("diskstore")
+    for _, pid in ipairs(store) do uv.kill(pid, "sigstop") end
+    -- One whose store thinks, and one whose body comes slowly.
+    local held = send("/uploads/initiate", "application/json",
+      json.encode { filename = "held", file_type = "a/b", num_bytes = 5 }, 99)
+    local body = '--b\r\nContent-Disposition: form-data; name="file"; filename="slow.txt"\r\n\r\nslowly\r\n--b--\r\n'
+    local slow = send("", "multipart/form-data; boundary=b", body, 80)
+    http.taken(server.port)
+    socket.sleep(0.3)
+    -- (The broker's nginx alone: the store's could not read it now.)
+    uv.kill(server:nginx_pids("broker")[1], "sighup")
+    socket.sleep(1)
+    server.process:kill("sigterm")
+    socket.sleep(6)
+    for _, pid in ipairs(store) do uv.kill(pid, "sigcont") end
+    slow:send(body:sub(81))
+    for _, client in ipairs { held, slow } do
+      assert.equal(200, (http.read(client, "POST") or {}).status)
+      client:close()
+    end
+    assert.equal(0, server.process:wait(40))
+  end)
+
   it("reads its configuration again on SIGHUP, without losing a request in flight", function()
     local path = support.tmpdir() .. "/longshore.lua"
     local function write(max_size)

@@ -68,9 +68,9 @@ local function main_lines(host, server)
   local _, limit = connections(host, server)
   if limit then lines[#lines + 1] = ("worker_rlimit_nofile %d;"):format(limit) end
   lines[#lines + 1] = ("pid %s;"):format(_M.quote(host.folder .. "/nginx.pid"))
-  -- A graceful stop waits for bodies on their way, and for connections on which
-  -- nothing was asked yet, not longer than this: who was cut off resumes.
-  lines[#lines + 1] = "worker_shutdown_timeout 5s;"
+  -- A worker that ends waits for bodies on their way and for calls of which the store takes its time, not longer than
+  -- this: who was cut off resumes. (`serve` has less patience when it stops.)
+  lines[#lines + 1] = "worker_shutdown_timeout 600s;"
   local target = host.error_log or "stderr"
   if target ~= "stderr" then target = _M.quote(target) end
   lines[#lines + 1] = ("error_log %s %s;"):format(target, log_levels[server.log_level or "info"])
@@ -87,7 +87,8 @@ local function http_lines(host, server)
     "keepalive_timeout 75s;",
     "keepalive_requests 100000;",
     "large_client_header_buffers 8 16k;",
-    "client_header_timeout 15s;",
+    -- (So long a stop waits, too, for connections on which nothing was asked yet.)
+    "client_header_timeout 10s;",
     "client_body_timeout 60s;",
     "merge_slashes off;",
     "tcp_nodelay on;",

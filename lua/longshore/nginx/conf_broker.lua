@@ -2,7 +2,7 @@
 --
 -- What nginx refuses by itself gets the service's shape through `error_page`. One
 -- thing it does not let itself be told: a request whose head or body stops
--- arriving (`client_header_timeout`, 15 s; `client_body_timeout`, 60 s) is ended by
+-- arriving (`client_header_timeout`, 10 s; `client_body_timeout`, 60 s) is ended by
 -- closing the connection; nginx gives no 408 to `error_page`, nor to the client.
 --
 -- Room: nginx. No I/O, no ngx.
