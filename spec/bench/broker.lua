@@ -3,7 +3,7 @@
 --
 --   lua5.4 spec/bench/broker.lua [SECONDS [ROUNDS]]        (make bench-broker)
 --
--- Each case alternates the two, ROUNDS times (5) of SECONDS (3) each; the figure
+-- Each case alternates the two, ROUNDS times (5) of SECONDS (3) each, with 64 connections; the figure
 -- is the median of the rounds, the ratio the median of the pairs' ratios. The
 -- broker is what `longshore serve` starts, with one nginx worker and four threads,
 -- authentication, policy, SQLite (synchronous=NORMAL) and both logs on; Companion is what its documentation has, which
@@ -17,7 +17,7 @@ local socket = require "socket"
 local support = require "spec.support"
 
 local seconds, rounds = tonumber(arg[1] or 3), tonumber(arg[2] or 5)
-local CONNECTIONS = 32
+local CONNECTIONS = 64
 
 local function start_store(folder)
   local port = support.free_port()
