@@ -96,8 +96,13 @@ local function uploader_for(module, settings, options, parallel)
 end
 
 --- Uploads a file and waits until it is there, checked.
+--
+-- Besides, geolens takes `dataset`, or for a new one `title`, `summary`, `visibility`, `srid`, `layer`; athena `client`,
+-- `key`, `catalog`, `bucket`, `prefix`, `visibility`; cognite `external_id`, `overwrite`, `directory`; a bucket
+-- `profile`, `path_style`, `session_token`, `credentials`, `expires`, `no_clobber`; and athena, cognite and a bucket
+-- `part_size` and `threshold`.
 -- @tparam table options `path`; `to`: a broker ("http://...", with `token`, and `service`: "newton" unless it is
--- "geolens", "cognite" or "athena", with what its driver takes) or a bucket ("s3://bucket/prefix", with `endpoint`,
+-- "geolens", "cognite" or "athena") or a bucket ("s3://bucket/prefix", with `endpoint`,
 -- `region`, `access_key`, `secret_key` ...); `name` (the file's), `content_type`, `metadata`, `parallel` (by
 -- default found by trying, 4 to 16), `journal` (true or a folder: a later call resumes), `restart` (aborts what the
 -- journal has instead), `recheck`, `attempts` (10), `interrupted()` (asked often; true stops, to be resumed),
