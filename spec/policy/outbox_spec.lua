@@ -307,6 +307,12 @@ describe("the outbox", function()
       assert.is_nil(made)
       assert.equal("webhooks.1." .. field, err.field)
     end
+    for _, url in ipairs { "https://", "https://u:p@x/", "https://x y/", "https://x/\195\188", "x/y", 5,
+      "https://x\\@y" } do
+      local _, err = policy.new { webhooks = { { name = "a", url = url, secret = SECRET } } }
+      assert.equal("webhooks.1.url", err and err.field, tostring(url))
+    end
+    assert(policy.new { webhooks = { { name = "a", url = "https://x:8443/y?z=@1", secret = SECRET } } })
     for _, hooks in ipairs { "after_abort", {}, { after_abort = true } } do
       local _, err = policy.new { webhooks = { { name = "a", url = "https://x/", secret = SECRET, hooks = hooks } } }
       assert.equal("webhooks.1.hooks", err.field)

@@ -64,7 +64,8 @@ describe("policy: options", function()
       download_seconds = "1h", layout = "{organization}", colour = "red", ["limits.instruction"] = 5000,
       ["limits.memory"] = "16M", ["limits.instructions"] = 1.5, ["limits.seconds"] = 0 / 0, ["limits.waiting"] = -1,
       ["fetch.1"] = "example.com", ["fetch.1 "] = "ftp://a.example/", ["fetch.1  "] = "https://",
-      ["fetch.1   "] = "https://a.example/?x", ["fetch.1    "] = 5 } do
+      ["fetch.1   "] = "https://a.example/?x", ["fetch.1    "] = 5,
+      ["fetch.1     "] = "https://u:p@a.example/" } do
       local option, nested = field:match("^(%l+)%.([%w_]+)")
       if option then value = { [tonumber(nested) or nested] = value } end
       field = field:match("%S+")

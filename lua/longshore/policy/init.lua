@@ -10,6 +10,7 @@
 local chain = require "longshore.policy.chain"
 local errors = require "longshore.errors"
 local keys = require "longshore.policy.keys"
+local webhook = require "longshore.policy.webhook"
 
 local _M = {}
 
@@ -51,8 +52,8 @@ local function check_nested(options)
     end
   end
   for i, url in ipairs(options.fetch or {}) do
-    if type(url) ~= "string" or not url:find("^https?://[^/%s@?#]+") or url:find("[%s%c\\?#]") then
-      return errors.fail("invalid", ("fetch.%d: an http or https URL, without a query, expected"):format(i),
+    if not webhook.is_url(url) or url:find("[?#]") then
+      return errors.fail("invalid", ("fetch.%d: an http or https URL, without password and query, expected"):format(i),
         { field = "fetch." .. i })
     end
   end
@@ -142,7 +143,7 @@ function _M.new(options)
     if not from_file then return errors.fail(err.code, "file: " .. err.message, { field = "file" }) end
     policies[#policies + 1] = from_file
   end
-  local hooks, bad = require("longshore.policy.webhook").check(options.webhooks or {})
+  local hooks, bad = webhook.check(options.webhooks or {})
   if not hooks then return nil, bad end
   local policy = chain.new(policies, options.log)
   policy.house = policies[1]

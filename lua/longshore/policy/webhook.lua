@@ -24,6 +24,15 @@ local _M = {}
 
 local KNOWN = { name = true, url = true, secret = true, hooks = true, timeout = true }
 
+--- Whether a text is an http or https URL that can be asked: ASCII, and nobody's password in it.
+-- @param text anything
+-- @treturn boolean
+function _M.is_url(text)
+  if type(text) ~= "string" or text:find("[^!-~]") or text:find("\\", 1, true) then return false end
+  local host = text:match("^https?://([^/?#]+)")
+  return host ~= nil and not host:find("@", 1, true)
+end
+
 --- Checks the webhooks of a configuration.
 -- @tparam {table,...} list each `name` (kept with pending deliveries), `url`,
 -- `secret` (16 bytes or more), `hooks` (list of after-hooks; default: all of them),
@@ -45,8 +54,8 @@ function _M.check(list)
       return bad("name", "a word of letters, digits, _ and - expected")
     elseif names[name] then
       return bad("name", "two webhooks have this name")
-    elseif type(url) ~= "string" or not url:find("^https?://[^/%s@]+") or url:find("[%s%c]") then
-      return bad("url", "an http or https URL expected")
+    elseif not _M.is_url(url) then
+      return bad("url", "an http or https URL, without a password, expected")
     elseif type(secret) ~= "string" or #secret < 16 then
       return bad("secret", "at least 16 bytes expected")
     elseif given.timeout and not (type(given.timeout) == "number" and given.timeout > 0 and given.timeout <= 60) then
