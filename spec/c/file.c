@@ -37,6 +37,23 @@ static void times(void)
             (uint64_t)INT64_MIN);
 }
 
+/* Nobody waits for the other end of a FIFO. */
+static void fifos(void)
+{
+  char to[8], fifo[sizeof(path) + 5];
+  size_t got;
+  int fd;
+
+  snprintf(fifo, sizeof(fifo), "%s.fifo", path);
+  check_true("a FIFO", mkfifo(fifo, 0600) == 0);
+  alarm(20);
+  check_true("open", ls_file_open(fifo, &fd) == LS_OK);
+  check_true("read", ls_file_read(fd, to, 8, 0, &got) == LS_EIO);
+  ls_file_close(fd);
+  alarm(0);
+  unlink(fifo);
+}
+
 static void reads(void)
 {
   const uint64_t far = (uint64_t)5 << 30;
@@ -65,6 +82,7 @@ int main(void)
     return 2;
   close(fd);
   times();
+  fifos();
   reads();
   unlink(path);
   return check_end();

@@ -330,6 +330,9 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
       event = run_one(engine, { url = r.endpoint .. "/bytes/100000", output = { path = "/dev/full" } })
       assert.equal("io", event.error.code)
       assert.is_false(event.error.retryable)
+      support.run("mkfifo " .. dir .. "/out") -- nobody reads it, and nobody waits for that
+      event = run_one(engine, { url = r.endpoint .. "/bytes/10", output = { path = dir .. "/out" } })
+      assert.equal("io", event.error.code)
     end)
 
     it("that break off are failures", function()

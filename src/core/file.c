@@ -57,7 +57,7 @@ ls_code ls_file_free(const char *path, uint64_t *bytes)
 ls_code ls_file_open(const char *path, int *fd)
 {
   do {
-    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   } while(*fd < 0 && errno == EINTR);
   return *fd < 0 ? LS_EIO : LS_OK;
 }

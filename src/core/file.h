@@ -36,7 +36,8 @@ LS_MUST_CHECK ls_code ls_file_sync(const char *path);
 /* Bytes that this user may still write to the file system of a path. */
 LS_MUST_CHECK ls_code ls_file_free(const char *path, uint64_t *bytes);
 
-/* Opens for reading; the descriptor is the caller's to close. */
+/* Opens for reading, and does not wait for the other end of a FIFO; the
+ * descriptor is the caller's to close. */
 LS_MUST_CHECK ls_code ls_file_open(const char *path, int *fd);
 void ls_file_close(int fd);
 

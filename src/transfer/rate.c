@@ -50,9 +50,12 @@ void lst_rate_free(lst_rate *r)
 void lst_rate_set(lst_rate *r, uint64_t rate, double now)
 {
   pthread_mutex_lock(&r->lock);
+  if(!r->rate)
+    r->tokens = 0;
+  refill(r, now);
   r->rate = rate;
-  r->tokens = 0;
-  r->at = now;
+  if(r->tokens > ceiling(rate))
+    r->tokens = ceiling(rate);
   pthread_mutex_unlock(&r->lock);
 }
 

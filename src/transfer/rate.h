@@ -19,6 +19,8 @@ typedef struct lst_rate {
 
 void lst_rate_init(lst_rate *r, uint64_t rate, double now);
 void lst_rate_free(lst_rate *r);
+
+/* What was saved up or is owed stays, within the new rate's bounds. */
 void lst_rate_set(lst_rate *r, uint64_t rate, double now);
 
 /* How many of `want` bytes may go now; 0 means wait. Taken at once. */

@@ -70,7 +70,7 @@ ls_code lst_source_open(lst_source *s, lst_error *e)
 {
   ls_code code;
 
-  /* Without O_NONBLOCK the open of a FIFO would wait for a writer. */
+  /* Without O_NONBLOCK the open of a FIFO would wait for its other end. */
   s->fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   if(s->fd < 0)
     return io_error(e, "open", s->path);
@@ -113,7 +113,8 @@ void lst_source_close(lst_source *s)
 
 ls_code lst_sink_open(lst_sink *s, lst_error *e)
 {
-  s->fd = open(s->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+  s->fd = open(s->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY |
+               O_NONBLOCK, 0666);
   return s->fd < 0 ? io_error(e, "open", s->path) : LS_OK;
 }
 

@@ -113,7 +113,7 @@ typedef struct lst_event {
   const char *body;
   size_t body_length;
   bool has_crc32c;
-  uint32_t crc32c;         /* of the request body, when all of it went out */
+  uint32_t crc32c;         /* of the request body, when all of it was read */
   uint32_t received_crc32c;
   double connect;          /* seconds since the job started */
   double first_byte;
