@@ -63,6 +63,7 @@ describe("a text's UTF-8", function()
     for _, bad in ipairs { "\128", "\192\128", "\193\191", "\195", "\195(", "\224\159\191", "\237\160\128",
       "\240\143\191\191", "\244\144\128\128", "\245\128\128\128", "\255", "\226\130", "\226\130x" } do
       assert.equal(1, core.utf8_bad(bad), bad)
+      assert.equal("1", tostring(core.utf8_bad(bad)))
       assert.equal(11, core.utf8_bad("0123456789" .. bad .. "ab"))
       assert.equal(3, core.utf8_bad("\255\255" .. bad, 3))
     end
@@ -112,5 +113,7 @@ describe("presigned parts as text", function()
     assert.equal("[]", signer:presign_parts_json(options))
     options.count, options.shape = 1, "%"
     assert.equal("[]", signer:presign_parts_json(options))
+    options.shape, options.length, options.last_length = "[%l]", nil, nil
+    assert.equal("[[null]]", signer:presign_parts_json(options))
   end)
 end)

@@ -214,7 +214,7 @@ static int l_utf8_bad(lua_State *L)
   if(n == s.n)
     lua_pushnil(L);
   else
-    lua_pushnumber(L, (lua_Number)(skip + n + 1));
+    lsb_push_uint(L, skip + n + 1);
   return 1;
 }
 

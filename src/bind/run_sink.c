@@ -15,7 +15,8 @@ static void add_decimal(ls_buf *text, uint64_t value)
   ls_buf_add(text, digits, ls_decimal(digits, value));
 }
 
-/* %n the number, %o the offset, %l the length, %u the URL, %% itself. */
+/* %n the number, %o the offset, %l the length (null for a part that was given
+ * none), %u the URL, %% itself. */
 static void add_shape(const lsb_sink *to, const ls_part *part, ls_str url)
 {
   ls_str rest = to->shape;
@@ -35,7 +36,10 @@ static void add_shape(const lsb_sink *to, const ls_part *part, ls_str url)
       add_decimal(to->json, (part->number - 1) * to->part_size);
       break;
     case 'l':
-      add_decimal(to->json, part->length);
+      if(part->length == UINT64_MAX)
+        ls_buf_lit(to->json, "null");
+      else
+        add_decimal(to->json, part->length);
       break;
     case 'u':
       ls_buf_add(to->json, url.p, url.n);

@@ -19,8 +19,9 @@ typedef struct ls_buf {
 
 void ls_buf_init(ls_buf *b, size_t ceiling);
 
-/* The buffer can be used again, with the same ceiling. Nothing is wiped: no
- * secret ever goes into a buffer. */
+/* The buffer can be used again, with the same ceiling. Nothing is wiped: no key
+ * ever goes into a buffer, and a session token only on its way into a request
+ * that shows it. */
 void ls_buf_free(ls_buf *b);
 
 /* Forgets the content and a failure, keeps the memory. */

@@ -78,7 +78,8 @@ LS_MUST_CHECK ls_code ls_verifier_check(ls_verifier *v, const ls_auth *auth,
 const ls_fault *ls_verifier_fault(const ls_verifier *v);
 
 /* After a signature_mismatch: what was signed here, for comparing with what
- * the client signed. Neither holds a secret. */
+ * the client signed. Neither holds a key; a session token is in the first as
+ * the client sent it. */
 ls_str ls_verifier_canonical(const ls_verifier *v);
 void ls_verifier_string_to_sign(const ls_verifier *v, const ls_auth *auth,
                                 ls_buf *to);
