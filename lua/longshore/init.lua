@@ -97,10 +97,10 @@ end
 
 --- Uploads a file and waits until it is there, checked.
 --
--- Besides, geolens takes `dataset`, or for a new one `title`, `summary`, `visibility`, `srid`, `layer`; athena `client`,
--- `key`, `catalog`, `bucket`, `prefix`, `visibility`; cognite `external_id`, `overwrite`, `directory`; a bucket
--- `profile`, `path_style`, `session_token`, `credentials`, `expires`, `no_clobber`; and athena, cognite and a bucket
--- `part_size` and `threshold`.
+-- Besides, geolens takes `dataset`, or for a new one `title`, `summary`, `visibility`, `srid`, `layer`; athena
+-- `client`, `key`, `catalog`, `bucket`, `prefix`, `visibility`; cognite `external_id`, `overwrite`, `directory`; a
+-- bucket `profile`, `path_style`, `session_token`, `credentials`, `expires`, `no_clobber`; and athena, cognite and a
+-- bucket `part_size` and `threshold`.
 -- @tparam table options `path`; `to`: a broker ("http://...", with `token`, and `service`: "newton" unless it is
 -- "geolens", "cognite" or "athena") or a bucket ("s3://bucket/prefix", with `endpoint`,
 -- `region`, `access_key`, `secret_key` ...); `name` (the file's), `content_type`, `metadata`, `parallel` (by

@@ -284,7 +284,8 @@ describe("longshore serve", function()
       local client = assert(socket.connect("127.0.0.1", server.port))
       client:settimeout(60)
       client:send(("POST /v0.5/files%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
-        .. "Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s"):format(path, server.token, kind, #body, body:sub(1, now)))
+        .. "Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s")
+        :format(path, server.token, kind, #body, body:sub(1, now)))
       return client
     end
     local store = server:nginx_pids("diskstore")

@@ -87,9 +87,10 @@ describe("longshore.core CRC32C", function()
     assert.has_error(function() core.crc32c_combine(0, 0, -1) end)
     assert.has_error(function() core.crc32c_combine(0, 0, 2 ^ 53 + 2) end)
     assert.has_no.errors(function() core.crc32c_combine(0, 0, 2 ^ 53) end)
-    if math.tointeger then -- as a double this would be 2^53
-      assert.has_error(function() core.crc32c_combine(0, 0, math.tointeger(2 ^ 53) + 1) end)
-      assert.has_error(function() core.crc32c_combine(0, 0, math.mininteger) end)
+    local tointeger, least = rawget(math, "tointeger"), rawget(math, "mininteger")
+    if tointeger then -- as a double this would be 2^53
+      assert.has_error(function() core.crc32c_combine(0, 0, tointeger(2 ^ 53) + 1) end)
+      assert.has_error(function() core.crc32c_combine(0, 0, least) end)
     end
   end)
 
