@@ -86,6 +86,8 @@ describe("longshore presign", function()
   it("answers 2 for what makes no sense, and says what is expected", function()
     local bad = {
       { "FETCH", "s3://b-b/k" }, { "GET", "http://x/k" }, { "GET", "s3://" },
+      -- An empty variable behind the slash, say: that would be the bucket itself.
+      { "DELETE", "s3://b-b/" }, { "PUT", "s3://b-b" }, { "POST", "s3://b-b/" },
       { "GET", "s3://b-b/k", "--expires", "8d" },
       { "GET", "s3://b-b/k", "--expires", "0" }, { "GET", "s3://b-b/k", "--length", "5" },
       { "GET", "s3://b-b/k", "--part", "1", "--upload-id", "x" }, { "PUT", "s3://b-b/k", "--part", "1" },

@@ -20,7 +20,7 @@ local METHODS = { GET = true, PUT = true, HEAD = true, DELETE = true, POST = tru
 --- Adds the options.
 function _M.configure(parser)
   parser:argument("METHOD", "GET, PUT, HEAD, DELETE or POST."):target "method"
-  parser:argument("URL", "s3://BUCKET/KEY, the key as it is, not encoded."):target "url"
+  parser:argument("URL", "s3://BUCKET/KEY, the key as it is, not encoded (GET and HEAD: a bucket, too)."):target "url"
   parser:option("-e --expires"):argname("TIME"):default "1h":convert(common.duration)
     :description "How long the URL works: 900, 15m, 1h, at most 7d."
   parser:option("--length"):argname("SIZE"):convert(common.size)
@@ -83,6 +83,9 @@ function _M.run(args)
   end
   local name, key = args.url:match("^[sS]3://([^/]+)/?(.*)$")
   if not name then common.usage(("s3://BUCKET/KEY is expected, not %q"):format(args.url)) end
+  if key == "" and args.method ~= "GET" and args.method ~= "HEAD" then
+    common.usage(("s3://BUCKET/KEY is expected: %s of %s would be of the whole bucket"):format(args.method, args.url))
+  end
   if args.expires < 1 or args.expires > 604800 then common.usage "--expires: from 1 second to 7d" end
   if args.length and args.method ~= "PUT" and args.method ~= "POST" then common.usage "--length is for PUT" end
   local settings = bucket.settings(args)
