@@ -1,5 +1,6 @@
 local cli = require "spec.cli.support"
 local json = require "longshore.json"
+local relay = require "spec.support.relay"
 local serve = require "spec.support.serve"
 local support = require "spec.support"
 
@@ -61,6 +62,17 @@ describe("longshore status", function()
     assert.equal(1, code)
     assert.truthy(err:find("401", 1, true))
     assert.falsy(err:find("ls_wrong", 1, true))
+  end)
+
+  it("says what helps where a certificate is not known, as put and get do", function()
+    local way = relay.start { tls = true, target = server.url }
+    local file = support.write_file(folder .. "/tls.txt", "hello")
+    for _, words in ipairs { { "status", way.endpoint }, { "put", file, way.endpoint }, { "get", "x", way.endpoint } } do
+      local code, _, err = cli.run(words[1], words[2], words[3])
+      assert.equal(1, code)
+      assert.truthy(err:find("was refused.*%(%-%-ca%-file names a certificate to trust%)"), err)
+    end
+    assert.equal(0, (cli.run("status", way.endpoint, "--ca-file", way.ca_file)))
   end)
 
   it("answers 2 for words that make no sense", function()

@@ -117,6 +117,16 @@ function _M.integer(low, high)
   end
 end
 
+--- An error with what an option of the command does about it.
+-- @tparam table err
+-- @treturn table err
+function _M.advised(err)
+  if err.code == "tls" and err.message:find("certificate was refused", 1, true) then
+    err.message = err.message .. " (--ca-file names a certificate to trust)"
+  end
+  return err
+end
+
 --- Prints an error for people, or as a JSON line.
 function _M.complain(command, err)
   _M.err(("longshore %s: %s\n"):format(command, tostring(errors.from(err))))

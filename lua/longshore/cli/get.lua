@@ -124,7 +124,7 @@ function _M.run(args)
     return result and 0 or err.interrupted and 3 or 1
   end
   if not result then
-    if not err.interrupted then return nil, err end
+    if not err.interrupted then return nil, common.advised(err) end
     common.err "interrupted\n"
     return 3
   end

@@ -129,7 +129,7 @@ function _M.new(args)
       common.out(result_line(result))
       io.stdout:flush()
     elseif err and not err.interrupted then
-      say(("%s: failed: %s%s\n"):format(common.printable(item.name), tostring(err),
+      say(("%s: failed: %s%s\n"):format(common.printable(item.name), tostring(common.advised(err)),
         err.resumable and " (the same command resumes it)" or ""))
     end
   end

@@ -70,7 +70,7 @@ local function show_server(args)
   info, err = get(transport, base, token, "/files/info", args.url)
   if not info then
     close()
-    return nil, err
+    return nil, common.advised(err)
   end
   local seconds = core.monotonic() - began
   local files = {}
