@@ -48,8 +48,8 @@ end
 
 -- What no other finished file may have: service, owner and name, made one word.
 -- Each part is preceded by its length, so that no two combinations are alike.
-local function unique_name(actor, r)
-  if r.if_exists == "keep" then return nil end -- as the policy has it
+local function unique_name(actor, r, if_exists)
+  if if_exists == "keep" then return nil end
   local text = {}
   for i, word in ipairs { r.service, actor.tenant, actor.organization, r.filename } do
     text[i] = ("%d:%s"):format(#word, word)
@@ -69,9 +69,10 @@ local function new_rows(self, actor, r, decision, provider, parts)
     provider = decision.provider, key = decision.key, filename = r.filename,
     content_type = decision.content_type, size = r.size, part_size = parts.part_size,
     part_count = parts.count, integrity = crc and "crc32c" or "none", signs_length = r.signs_length,
-    requires_tokens = r.requires_tokens, if_exists = r.if_exists, unique_name = unique_name(actor, r),
+    requires_tokens = r.requires_tokens, if_exists = decision.if_exists,
+    unique_name = unique_name(actor, r, decision.if_exists),
     state = "starting", deadline = now + decision.upload_seconds, lease = 0, created_at = now, updated_at = now,
-    replaces = r.if_exists == "replace" and decision.replaces or nil,
+    replaces = decision.if_exists == "replace" and decision.replaces or nil,
   }
   local file = {
     id = upload.file_id, tenant = upload.tenant, organization = upload.organization, user = upload.user,
@@ -124,16 +125,26 @@ local function start(self, actor, r, decision)
   return nil, self:store_failure(why)
 end
 
--- The running upload that a resuming client means, or nil; a mismatch is a conflict.
-local function find_running(self, actor, r)
-  local candidates, err = self.store:find_uploads {
+-- The uploads of this name that are not over yet, when the client wants to go on with one.
+local function running_ones(self, actor, r)
+  if not r.resume then return {} end
+  local rows, err = self.store:find_uploads {
     tenant = actor.tenant, organization = actor.organization, service = r.service,
     filename = r.filename, states = { "uploading", "completing" },
   }
-  if not candidates then return nil, err end
+  if not rows then return nil, err end
+  local now, list = self.clock.now(), {}
+  for _, row in ipairs(rows) do
+    if row.state == "completing" or row.deadline > now then list[#list + 1] = row end
+  end
+  return list
+end
+
+-- The one of them that a resuming client means, or nil; a mismatch is a conflict.
+local function find_running(self, candidates, r, decision)
   local now, mismatch, completing = self.clock.now(), nil, nil
   for _, row in ipairs(candidates) do
-    if row.size ~= r.size or row.content_type ~= r.content_type then
+    if row.size ~= r.size or row.content_type ~= decision.content_type then
       mismatch = mismatch or (row.deadline > now and row)
     elseif row.state == "completing" then
       completing = row
@@ -194,8 +205,8 @@ local function settle_completing(self, row, actor)
 end
 
 -- Continues an upload, or answers nil without an error when a new one is to be made.
-local function resume(self, actor, r, decision)
-  local row, err = find_running(self, actor, r)
+local function resume(self, actor, r, decision, candidates)
+  local row, err = find_running(self, candidates, r, decision)
   if not row then return nil, err end
   if row.state == "completing" then
     local running
@@ -222,6 +233,20 @@ local function resume(self, actor, r, decision)
   return row
 end
 
+-- The policy's word.
+local function decide(self, actor, r, is_resume)
+  local decision, rewritten = self.policy:decide("before_initiate", {
+    actor = actor, operation = r.operation, service = r.service, filename = r.filename,
+    content_type = r.content_type, size = r.size, max_size = r.max_size, metadata = r.metadata,
+    part_size = r.part_size, resume = is_resume, provider = r.provider, if_exists = r.if_exists,
+    file_id = ids.new("fil_"), upload_id = ids.new("upl_"),
+  })
+  if not decision then return nil, rewritten end
+  local ok, err = decision_room.check_bucket(self, decision, rewritten)
+  if not ok then return nil, err end
+  return decision
+end
+
 --- Starts an upload, or takes one up again.
 -- @tparam table actor
 -- @tparam table request `service`, `filename`, `content_type`, `size`, `resume`
@@ -243,23 +268,20 @@ function _M.initiate(self, actor, request)
   local ok
   ok, err = self:authorize(actor, r.operation, "upload", r.service)
   if not ok then return nil, err end
-  local decision, rewritten
-  decision, rewritten = self.policy:decide("before_initiate", {
-    actor = actor, operation = r.operation, service = r.service, filename = r.filename,
-    content_type = r.content_type, size = r.size, max_size = r.max_size, metadata = r.metadata,
-    part_size = r.part_size, resume = r.resume, provider = r.provider, if_exists = r.if_exists,
-    file_id = ids.new("fil_"), upload_id = ids.new("upl_"),
-  })
-  if not decision then return nil, rewritten end
-  ok, err = decision_room.check_bucket(self, decision, rewritten)
-  if not ok then return nil, err end
-  r.if_exists = decision.if_exists
-
-  local row
-  if r.resume then
-    r.content_type = decision.content_type
-    row, err = resume(self, actor, r, decision)
+  -- Who wants to go on where nothing runs begins something new, for the policy too.
+  local running
+  running, err = running_ones(self, actor, r)
+  if not running then return nil, err end
+  local decision, row
+  decision, err = decide(self, actor, r, running[1] ~= nil)
+  if not decision then return nil, err end
+  if running[1] then
+    row, err = resume(self, actor, r, decision, running)
     if err then return nil, err end
+    if not row then
+      decision, err = decide(self, actor, r, false)
+      if not decision then return nil, err end
+    end
   end
   local is_resume = row ~= nil
   if not row then

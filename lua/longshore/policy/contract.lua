@@ -224,7 +224,7 @@ _M.hooks = {
   authorize = { sees = { "service", "operation", "right" } },
 
   -- An upload is about to be started (`operation` initiate or ingest), or taken
-  -- up again (`resume`; only refusing and upload_seconds count then).
+  -- up again (`resume`, where one runs; only refusing and upload_seconds count then).
   before_initiate = {
     sees = { "operation", "service", "filename", "content_type", "size", "max_size", "metadata",
       "part_size", "resume", "file_id", "upload_id", "provider", "if_exists", "quotas", "headers", "tags",
