@@ -61,6 +61,8 @@ static int evp_digest(lua_State *L, unsigned which)
   if(!code)
     code = ls_digest_final(&d);
   ls_digest_free(&d);
+  if(code == LS_ENOMEM)
+    return luaL_error(L, "not enough memory");
   if(code)
     return lsb_fail(L, "unsupported", "OpenSSL here has no %s",
                     which == LS_DIGEST_MD5 ? "MD5" : "SHA-1");

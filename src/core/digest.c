@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 
 /* In the order of ls_digest.evp. */
@@ -10,6 +11,14 @@ static const unsigned evp_flag[2] = { LS_DIGEST_MD5, LS_DIGEST_SHA1 };
 
 /* In the order of ls_digest.crc. */
 static const unsigned crc_flag[2] = { LS_DIGEST_CRC32, LS_DIGEST_CRC64NVME };
+
+/* The thread's queue of errors is also that of its TLS connections, which must
+ * not take ours for theirs. */
+static ls_code refused(void)
+{
+  ERR_clear_error();
+  return LS_ECRYPTO;
+}
 
 ls_code ls_digest_init(ls_digest *d, unsigned wanted)
 {
@@ -25,7 +34,7 @@ ls_code ls_digest_init(ls_digest *d, unsigned wanted)
     if(!d->evp[i])
       return LS_ENOMEM;
     if(EVP_DigestInit_ex(d->evp[i], i ? EVP_sha1() : EVP_md5(), NULL) != 1)
-      return LS_ECRYPTO;
+      return refused();
   }
   for(i = 0; i < 2; i++) {
     if(!(wanted & crc_flag[i]))
@@ -52,7 +61,7 @@ ls_code ls_digest_update(ls_digest *d, const void *p, size_t n)
     ls_sha256_update(&d->stream, p, n);
   for(i = 0; i < 2; i++) {
     if(d->evp[i] && EVP_DigestUpdate(d->evp[i], p, n) != 1)
-      return LS_ECRYPTO;
+      return refused();
     if(d->crc[i])
       ls_crc_update(d->crc[i], p, n);
   }
@@ -68,9 +77,9 @@ ls_code ls_digest_final(ls_digest *d)
   if(d->wanted & LS_DIGEST_SHA256)
     ls_sha256_final(&d->stream, d->sha256);
   if(d->evp[0] && EVP_DigestFinal_ex(d->evp[0], d->md5, NULL) != 1)
-    return LS_ECRYPTO;
+    return refused();
   if(d->evp[1] && EVP_DigestFinal_ex(d->evp[1], d->sha1, NULL) != 1)
-    return LS_ECRYPTO;
+    return refused();
   return LS_OK;
 }
 

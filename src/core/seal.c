@@ -2,6 +2,7 @@
 #include "seal.h"
 #include "secure.h"
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 
 /* What both directions check. */
@@ -45,6 +46,8 @@ ls_code ls_seal(unsigned char *out, ls_str key,
     goto done;
   code = LS_OK;
 done:
+  if(code)
+    ERR_clear_error(); /* TLS in this thread has the same queue */
   EVP_CIPHER_CTX_free(ctx);
   return code;
 }
@@ -77,8 +80,10 @@ ls_code ls_unseal(unsigned char *out, ls_str key, ls_str sealed,
     goto done;
   code = EVP_DecryptFinal_ex(ctx, out + size, &n) == 1 ? LS_OK : LS_ESIG;
 done:
-  if(code)
+  if(code) {
     ls_wipe(out, size);
+    ERR_clear_error();
+  }
   EVP_CIPHER_CTX_free(ctx);
   return code;
 }
