@@ -172,6 +172,47 @@ describe("the broker mounted in a stock nginx", function()
     end
   end)
 
+  it("takes no memory for a body over HTTP/2 from who may not send it, length or not", function()
+    local lines = w:blocks "--prefix /uploads"
+    local port = support.free_port()
+    lines.server = ("listen 127.0.0.1:%d http2;\n"):format(port) .. lines.server
+    nginx.start(lines)
+    local key = w:token()
+    local function frame(kind, flags, stream, payload)
+      return ("\0%s%s%s%s\0\0\0%s%s"):format(string.char(math.floor(#payload / 256)), string.char(#payload % 256),
+        string.char(kind), string.char(flags), string.char(stream), payload)
+    end
+    -- The fields of the answer to a request whose body comes only then, and not if `body` is nil.
+    local function ask(method, path, authorization, body)
+      local fields = {}
+      for _, field in ipairs { { ":method", method }, { ":scheme", "http" }, { ":path", "/uploads" .. path },
+        { ":authority", "x" }, { "authorization", "Bearer " .. authorization }, { "content-type", "application/json" } } do
+        fields[#fields + 1] = "\0" .. string.char(#field[1]) .. field[1] .. string.char(#field[2]) .. field[2]
+      end
+      local client = assert(socket.connect("127.0.0.1", port))
+      client:settimeout(5)
+      client:send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" .. frame(4, 0, 0, "") .. frame(1, 4, 1, table.concat(fields))
+        .. (body and frame(0, 1, 1, body) or ""))
+      while true do
+        local head = client:receive(9)
+        if not head then return nil end
+        local payload = client:receive(head:byte(2) * 256 + head:byte(3))
+        if head:byte(4) == 1 then
+          client:close()
+          return payload
+        end
+      end
+    end
+    for _, method in ipairs { "POST", "GET" } do
+      local answer = ask(method, "/v0.5/files/info", "ls_wrong")
+      assert.truthy(answer and (answer:find("401", 1, true) or answer:find("405", 1, true)), method)
+    end
+    assert.truthy((ask("POST", "/v0.5/files/uploads/initiate", "ls_wrong") or ""):find("401", 1, true))
+    -- (The eighth field of HTTP/2's table is :status 200.)
+    assert.equal(136, ask("POST", "/v0.5/files/uploads/initiate", key,
+      '{"filename":"h2","file_type":"a/b","num_bytes":5}'):byte(1))
+  end)
+
   it("needs none of the lines for bodies and logs", function()
     local lines = w:blocks()
     lines.server = lines.server:gsub("[^\n]*client_body_buffer_size[^\n]*\n", ""):gsub("[^\n]*access_log[^\n]*\n", "")

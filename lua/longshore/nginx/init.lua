@@ -250,8 +250,12 @@ local FEW = 512
 local function is_large()
   local length = ngx.var.http_content_length
   if length then return (tonumber(length) or math.huge) > LARGE end
-  return ngx.var.http_transfer_encoding ~= nil
+  -- (HTTP/2 needs to say neither.)
+  return ngx.var.http_transfer_encoding ~= nil or ngx.req.http_version() >= 2
 end
+
+-- Of other methods a body means nothing, and nginx throws it away.
+local WITH_BODY = { POST = true, PUT = true, PATCH = true }
 
 local function answer(self, mount, request)
   local route, params = mount.routes:match(request.method, request.path)
@@ -260,7 +264,8 @@ local function answer(self, mount, request)
     request.tunnel = true
     if self.inline then return errors.fail("unsupported", "bodies cannot pass through an inline broker") end
   end
-  if request.tunnel or is_large() then
+  local has_body = WITH_BODY[request.method]
+  if has_body and (request.tunnel or is_large()) then
     local refusal, err
     if self.inline then
       refusal, err = inline.admit(self, request, log_line)
@@ -270,7 +275,7 @@ local function answer(self, mount, request)
     if refusal or err then return refusal, err end
     request.admitted = true
   end
-  read_body(request)
+  if has_body then read_body(request) end
   if self.inline then return inline.handle(self, request, log_line) end
   if near.takes(self, route, request) then
     local response = near.handle(self, request, params.upload_id, log_line)
