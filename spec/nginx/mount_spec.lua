@@ -186,7 +186,8 @@ describe("the broker mounted in a stock nginx", function()
     local function ask(method, path, authorization, body)
       local fields = {}
       for _, field in ipairs { { ":method", method }, { ":scheme", "http" }, { ":path", "/uploads" .. path },
-        { ":authority", "x" }, { "authorization", "Bearer " .. authorization }, { "content-type", "application/json" } } do
+        { ":authority", "x" }, { "authorization", "Bearer " .. authorization },
+        { "content-type", "application/json" } } do
         fields[#fields + 1] = "\0" .. string.char(#field[1]) .. field[1] .. string.char(#field[2]) .. field[2]
       end
       local client = assert(socket.connect("127.0.0.1", port))
