@@ -43,6 +43,9 @@ describe("inside handlers of one's own", function()
     lines.server = bucket .. place(block_with "location /files/") .. place(block_with "crc32c_new"):gsub("root ",
       ("access_log %s/crc.log crc; root "):format(folder), 1) .. block_with '"initiate"'
       .. block_with "/upload-url" .. [[
+      location = /named { content_by_lua_block {
+        local actor = { user = "ann", organization = "acme" }
+        ngx.print(require("longshore.nginx").call("upload", actor, ngx.var.args).filename) } }
       location = /tick { content_by_lua_block { ngx.sleep(0.05) ngx.say("tick") } }
       location = /nothing { content_by_lua_block {
         local ok, why = pcall(require("longshore.nginx").call, "initiate", { user = "ann" }, {})
@@ -144,6 +147,15 @@ describe("inside handlers of one's own", function()
     assert.equal(413, large.status)
     assert.truthy(cjson.decode(large.body).error:find("at most 1000000", 1, true))
     assert.equal(400, http.request({ url = server.url .. "/start" }).status)
+    for _, odd in ipairs { "name=%00&size=5", "name=%ff&size=5", "name&size=5", "name=a&name=b&size=5",
+      "name=a&size=-1", "name=a&size=1.5", "name=a&size=1e99", "name=a&size=nan" } do
+      local refused = http.request { url = server.url .. "/start?" .. odd }
+      assert.equal(400, refused.status, odd .. " " .. refused.body)
+    end
+    local spaced = http.request { url = server.url .. "/start?name=a%20b%2B%C3%A9.bin&size=5" }
+    assert.equal(201, spaced.status, spaced.body)
+    local named = http.request { url = server.url .. "/named?" .. cjson.decode(spaced.body).id }
+    assert.equal("a b+\195\169.bin", named.body)
     local text = http.request({ url = server.url .. "/nothing" }).body
     assert.truthy(text:find("false [^\n]*actor%.organization"), text)
     assert.truthy(text:find('no method "janitor"', 1, true), text)

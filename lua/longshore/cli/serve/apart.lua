@@ -9,7 +9,8 @@
 --       objects/             root:GROUP 1770
 --         .bodies/           root:GROUP 0710: in it the folder that nginx spools into
 --
--- Everything else is the workers' own, and root touches it only as that user (`as_worker`).
+-- Everything else is the workers' own, and root touches it only as that user (`as_worker`). GROUP should be that user's
+-- alone: whoever else is in it can make files there, too.
 --
 -- Room: cli.
 -- @module longshore.cli.serve.apart
