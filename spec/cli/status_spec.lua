@@ -67,7 +67,8 @@ describe("longshore status", function()
   it("says what helps where a certificate is not known, as put and get do", function()
     local way = relay.start { tls = true, target = server.url }
     local file = support.write_file(folder .. "/tls.txt", "hello")
-    for _, words in ipairs { { "status", way.endpoint }, { "put", file, way.endpoint }, { "get", "x", way.endpoint } } do
+    for _, words in ipairs { { "status", way.endpoint }, { "put", file, way.endpoint },
+      { "get", "x", way.endpoint } } do
       local code, _, err = cli.run(words[1], words[2], words[3])
       assert.equal(1, code)
       assert.truthy(err:find("was refused.*%(%-%-ca%-file names a certificate to trust%)"), err)

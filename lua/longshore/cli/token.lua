@@ -152,7 +152,7 @@ function actions.revoke(tokens, args)
     else
       code = 1
       err.message = ("%s (%s)"):format(err.message, id)
-      common.complain("token", err)
+      common.complain("token revoke", err)
     end
     results[#results + 1] = { id = id, revoked = ok == true }
   end
