@@ -40,7 +40,7 @@ describe("inside handlers of one's own", function()
     local bucket = block_with "proxy_pass $object":gsub("127%.0%.0%.1:9000", "127.0.0.1:" .. host.store_port)
       :gsub("BUCKET%-KEY", (credentials:match "access_key=(%S+)")):gsub("BUCKET%-SECRET",
         (credentials:match "secret_key=(%S+)"))
-    lines.server = bucket .. place(block_with "location /files/") .. place(block_with "crc32c_new"):gsub("root ",
+    lines.server = bucket .. place(block_with "location ^~ /files/") .. place(block_with "crc32c_new"):gsub("root ",
       ("access_log %s/crc.log crc; root "):format(folder), 1) .. block_with '"initiate"'
       .. block_with "/upload-url" .. [[
       location = /named { content_by_lua_block {

@@ -36,6 +36,24 @@ describe("the broker mounted in a stock nginx", function()
     assert.equal(200, sent.status, sent.body)
   end)
 
+  it("keeps its paths from another application's locations by suffix", function()
+    local lines = w:blocks "--prefix /uploads"
+    for _, order in ipairs { "before", "after" } do
+      local other = "location ~* \\.(jpg|php)$ { return 418; }\nlocation ~ upload$ { return 418; }\n"
+      local server = nginx.start { main = lines.main, http = lines.http,
+        server = order == "before" and other .. lines.server or lines.server .. other }
+      local key = w:token()
+      assert.equal(418, http.request({ url = server.url .. "/photo.jpg" }).status)
+      assert.equal(404, http.call("GET", server.url .. "/uploads/v0.5/files/metadata/photo.jpg", key).status)
+      assert.equal(422, http.call("GET", server.url .. "/uploads/api/jobs/x.php", key).status)
+      -- A tunnel takes more than other routes do.
+      local sent = http.request { method = "PUT", url = server.url .. "/uploads/storage/files/fil_x/upload",
+        body = ("x"):rep(9 * 2 ^ 20), headers = { Authorization = "Bearer " .. key, ["X-Athena-Client"] = "default" } }
+      assert.equal(404, sent.status, sent.body)
+      assert.truthy(sent.headers["x-request-id"])
+    end
+  end)
+
   it("is found below its prefix by our own commands", function()
     local server = nginx.start(w:blocks "--prefix /uploads")
     local key, file = w:token(), support.write_file(w.folder .. "/below.csv", "a,b\n1,2\n")
@@ -94,7 +112,7 @@ describe("the broker mounted in a stock nginx", function()
     for status, code in pairs { [503] = "service_busy", [429] = "rate_limited" } do
       local lines = w:blocks "--prefix /uploads"
       lines.http = lines.http .. "limit_req_zone $host zone=few:1m rate=1r/m;"
-      lines.server = lines.server:gsub("location /uploads/ {",
+      lines.server = lines.server:gsub("location %^~ /uploads/ {",
         "%0 limit_req zone=few; limit_req_status " .. status .. ";")
       local server = nginx.start(lines)
       assert.equal(401, http.request({ url = server.url .. "/uploads/v0.5/files/info" }).status)

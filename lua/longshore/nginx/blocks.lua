@@ -196,13 +196,13 @@ function _M.locations(config, options)
   local handle = ("content_by_lua_block { require(\"longshore.nginx\").handle%s }"):format(
     mount_text(mount, options.actor))
   local refused = ("%s/.longshore-refused"):format(mount.prefix)
-  local function add_handler(head, inside)
+  local function add_handler(to, head, inside)
     if options.refusals ~= false then
       inside[#inside + 1] = ("error_page 400 403 411 413 429 500 503 %s;"):format(refused)
     end
     for _, line in ipairs(options.logs or {}) do inside[#inside + 1] = line end
     inside[#inside + 1] = handle
-    add_location(lines, head, inside)
+    add_location(to, head, inside)
   end
   if options.refusals ~= false then
     add_location(lines, "location = " .. refused, { "internal;", _M.unlimited_line,
@@ -219,17 +219,21 @@ function _M.locations(config, options)
     metrics[#metrics + 1] = "content_by_lua_block { require(\"longshore.nginx\").metrics() }"
     add_location(lines, ("location = %s/metrics"):format(mount.prefix), metrics)
   end
+  -- The buffer is as large as the largest body: none is written to disk.
+  local all = { ("client_max_body_size %s;"):format(kilobytes(broker.max_body)),
+    ("client_body_buffer_size %s;"):format(kilobytes(broker.max_body)) }
   for _, route in ipairs(registry.routes(_M.services(config, mount.services))) do
     if route.tunnel then
       -- Bodies of tunnels go to a file, up to the route's limit; nothing is buffered twice.
-      add_handler(location_of(mount.prefix, route.path), {
+      local head = location_of(mount.prefix, route.path)
+      -- (Patterns stand inside: outside, ^~ would keep them from being looked at.)
+      add_handler(mount.prefix ~= "" and head:find("location ~", 1, true) and all or lines, head, {
         ("client_max_body_size %s;"):format(kilobytes(route.max_body)), "client_body_in_file_only clean;",
         "client_body_buffer_size 128k;" })
     end
   end
-  -- The buffer is as large as the largest body: none is written to disk.
-  add_handler(("location %s/"):format(mount.prefix), { ("client_max_body_size %s;"):format(kilobytes(broker.max_body)),
-    ("client_body_buffer_size %s;"):format(kilobytes(broker.max_body)) })
+  -- Below a prefix all is ours, also what another application's locations by suffix (`~ \.php$`) would take.
+  add_handler(lines, ("location %s%s/"):format(mount.prefix ~= "" and "^~ " or "", mount.prefix), all)
   return lines
 end
 

@@ -1,7 +1,7 @@
 --- A guard in front of files or of a proxied bucket: lets presigned requests
 -- through, and no others.
 --
---     location /files/ {
+--     location ^~ /files/ {
 --       access_by_lua_block {
 --         require("longshore.nginx.guard").new {
 --           access_key = "AKIDEXAMPLE", secret_key = "not-so-secret", region = "us-east-1",

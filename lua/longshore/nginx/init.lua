@@ -14,7 +14,7 @@
 -- Mounted under a prefix, with some of the services, or with the host's own
 -- authentication:
 --
---     location /uploads/ { content_by_lua_block { require("longshore.nginx").handle {
+--     location ^~ /uploads/ { content_by_lua_block { require("longshore.nginx").handle {
 --       prefix = "/uploads", services = { "newton" }, actor = { user = "ann", organization = "acme" },
 --     } } }
 --
