@@ -90,4 +90,25 @@ describe("longshore token", function()
     end
     assert.is_nil(require("lfs").attributes(wrong))
   end)
+
+  local as_root = require("luv").getuid() == 0 and it or pending
+
+  as_root("is made by root as the user whose folder it is, and follows none of that user's links", function()
+    local dir, tree = support.tmpdir(), support.public_tree()
+    support.run(("chmod 755 %s && install -d -o nobody -g nogroup -m 700 %s/data %s/bad && ln -s %s/victim "
+      .. "%s/bad/longshore.db"):format(dir, dir, dir, dir, dir))
+    local function create(where)
+      return support.run(("cd %s && LUA_PATH='%s/lua/?.lua;%s/lua/?/init.lua;;' LUA_CPATH='%s/build/%s/?.so;;' %s "
+        .. "%s/lua/longshore/cli/main.lua token create --data %s 2>&1"):format(dir, tree, tree, tree, support.lua,
+        support.lua, tree, where))
+    end
+    local code, out = create(dir .. "/data")
+    assert.equal(0, code, out)
+    local _, others = support.run("find " .. dir .. "/data ! -user nobody")
+    assert.equal("", others)
+    code, out = create(dir .. "/bad")
+    assert.equal(1, code, out)
+    local _, victim = support.run("ls " .. dir)
+    assert.is_nil(victim:find("victim", 1, true), victim)
+  end)
 end)

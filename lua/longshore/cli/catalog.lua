@@ -100,7 +100,7 @@ local function open(args)
     common.usage(("--client: there is no client %q in the configuration"):format(client))
   end
   local ok
-  ok, err = settings.has_database(config, args.action == "create")
+  ok, err = settings.reach_database(config, args.action == "create")
   if not ok then return nil, err end
   local store
   store, err = require("longshore.store").open(config.store)

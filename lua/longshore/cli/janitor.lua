@@ -40,7 +40,7 @@ local function build(args)
   local config, err = settings.load(args)
   if not config then return nil, err end
   local ok
-  ok, err = settings.has_database(config)
+  ok, err = settings.reach_database(config)
   if not ok then return nil, err end
   return require("longshore.service").new(config)
 end

@@ -73,7 +73,7 @@ local function open(args)
   local config, err = settings.load(args)
   if not config then return nil, err end
   local ok
-  ok, err = settings.has_database(config, args.action == "create")
+  ok, err = settings.reach_database(config, args.action == "create")
   if not ok then return nil, err end
   local store
   store, err = require("longshore.store").open(config.store)

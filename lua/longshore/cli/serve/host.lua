@@ -132,8 +132,10 @@ local function lookup(database, id)
   f:close()
 end
 
--- Whose a data folder is: its owner's, or whose it was when root took it (see longshore.cli.serve.apart).
-local function whose(data)
+--- Whose a data folder is: its owner's, or whose it was when root took it (see longshore.cli.serve.apart).
+-- @tparam string data
+-- @treturn number uid, gid
+function _M.whose(data)
   local stat, run = uv.fs_stat(data), uv.fs_lstat(data .. "/run")
   if not stat then return 0, 0 end
   if stat.uid == 0 and run and run.type == "directory" and run.uid == 0 then
@@ -164,7 +166,7 @@ function _M.user(config)
     return ("%s %s"):format(config.nginx.user, lookup("/etc/group", tonumber(gid)) or config.nginx.user),
       tonumber(uid), tonumber(gid)
   end
-  local uid, gid = whose(config.data)
+  local uid, gid = _M.whose(config.data)
   local name, group = lookup("/etc/passwd", uid), lookup("/etc/group", gid)
   if not name then
     return errors.fail("invalid", ("%s belongs to the user number %d, who has no name; name one in nginx.user")
