@@ -111,14 +111,14 @@ describe("policy: a rule at its edges", function()
   end)
 
   it("names options that could only fail later", function()
-    local eleven = {}
-    for i = 1, 11 do eleven["t" .. i] = "v" end
+    local ten, eleven = {}, {}
+    for i = 1, 11 do
+      eleven["t" .. i] = "v"
+      if i > 1 then ten["t" .. i] = "v" end
+    end
     for part, make in pairs {
       ["at most 10 tags"] = function() rules.tags { set = eleven } end,
-      ["10 tags"] = function()
-        eleven.t11 = nil
-        rules.tags { set = eleven, actor = { "user" } }
-      end,
+      ["10 tags"] = function() rules.tags { set = ten, actor = { "user" } } end,
       ["letters"] = function() rules.tags { set = { a = ("x"):rep(257) } } end,
       ["name of a tag"] = function() rules.tags { metadata = { "a!" } } end,
       ["cannot be"] = function() rules.tags { set = { [""] = "x" } } end,

@@ -39,13 +39,26 @@ function _M.types(options)
   }
 end
 
+local DOT, SPACE, SLASH, BACKSLASH = 46, 32, 47, 92
+
 -- The extensions of a name, the last one apart: of `a.tar.gz` tar and gz. Dots and spaces at the end are none
 -- (some file systems drop them), and `.bashrc` has none that counts as the last.
 local function extensions_of(name)
-  name = name:match("[^/\\]*$"):lower():gsub("[%. ]+$", "")
-  local parts = {}
-  for part in name:gmatch("%.([^%.]*)") do parts[#parts + 1] = part end
-  return parts, name:match("^.+%.([^%.]*)$") or ""
+  -- (By bytes, backwards: patterns that look for an end try every beginning, and take long for some names.)
+  local last, parts, final = #name, {}, nil
+  while last > 0 and (name:byte(last) == DOT or name:byte(last) == SPACE) do last = last - 1 end
+  name = name:lower()
+  for i = last, 1, -1 do
+    local byte = name:byte(i)
+    if byte == SLASH or byte == BACKSLASH then break end
+    if byte == DOT then
+      parts[#parts + 1] = name:sub(i + 1, last)
+      local before = name:byte(i - 1)
+      if not final then final = before and before ~= SLASH and before ~= BACKSLASH and parts[1] or "" end
+      last = i - 1
+    end
+  end
+  return parts, final or ""
 end
 
 --- Extensions of the file's name, and of the key where the client names that, in any case. The last must be allowed;
@@ -68,11 +81,13 @@ function _M.extensions(options)
       for _, name in ipairs { context.filename or "", context.client_key } do
         local parts, last = extensions_of(name)
         local bad = (last == "" and options.none == false) or (last ~= "" and options.allow and not allow[last])
-        for _, part in ipairs(parts) do bad = bad or deny[part:match("^[%w_%-]*")] end
+        if options.deny then
+          for _, part in ipairs(parts) do bad = bad or deny[part:match("^[%w_%-]*")] end
+        end
         if bad then
           return false, { code = "unsupported", field = "filename", status = 415,
             message = last == "" and options.none == false and "the file's name must have an extension"
-              or ("files named .%s are not accepted here"):format(last) }
+              or ("files named .%s are not accepted here"):format(last == "" and parts[1] or last) }
         end
       end
     end,
