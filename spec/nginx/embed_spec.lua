@@ -186,7 +186,10 @@ describe("the broker inline", function()
           location = /file { content_by_lua_block {
             local file, err = require("longshore.nginx").call("file_by_name", { user = "ann", organization = "acme" },
               { service = "newton", filename = "inline.bin" })
-            ngx.say(file and file.state or tostring(err)) } }]],
+            ngx.say(file and file.state or tostring(err)) } }
+          location = /nothing { content_by_lua_block {
+            local result, err = require("longshore.nginx").call("janitor", { user = "ann", organization = "acme" })
+            ngx.say(tostring(result), " ", tostring(err), " ", tostring(ngx.ctx.longshore_request)) } }]],
       }
     end
     local server = start "good"
@@ -201,6 +204,10 @@ describe("the broker inline", function()
       { parts = { { part_number = 1, part_token = put.headers.etag } } })
     assert.equal(200, done.status, done.body .. server:log())
     assert.equal("registered\n", http.request({ url = server.url .. "/file" }).body)
+    -- As in a thread: a mistake is an error and no exception, and the request has an id for the store.
+    local text = http.request({ url = server.url .. "/nothing" }).body
+    assert.truthy(text:find('^nil internal: [^\n]*no method "janitor"[^\n]* req_%w+\n'), text)
+    assert.truthy(server:log():find('a bug: [^\n]*no method "janitor"[^\n]* request_id=req_'))
     -- A form would pass through.
     assert.equal(200, http.call("GET", server.url .. "/v0.5/files/info").status)
     assert.truthy(http.request({ method = "POST", url = server.url .. "/v0.5/files", body = "x",

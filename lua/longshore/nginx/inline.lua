@@ -20,6 +20,7 @@
 -- @module longshore.nginx.inline
 local calls = require "longshore.nginx.calls"
 local errors = require "longshore.errors"
+local requests = require "longshore.http.request"
 local service = require "longshore.service"
 local shared = require "longshore.nginx.shared"
 
@@ -76,7 +77,12 @@ end
 function _M.call(state, name, actor, log_line, ...)
   local app, err = app_for(state, log_line)
   if not app then return nil, err end
-  return calls.run(app.broker, name, actor, { n = select("#", ...), ... })
+  local ctx = ngx.ctx
+  ctx.longshore_request = ctx.longshore_request or requests.new_id("req_")
+  local ok, first, second = pcall(calls.run, app.broker, name, actor, { n = select("#", ...), ... })
+  if ok then return first, second end
+  log_line { level = "error", message = "a bug: " .. tostring(first), fields = { request_id = ctx.longshore_request } }
+  return errors.fail("internal", tostring(first))
 end
 
 --- Tells the events that are due, in this coroutine.
