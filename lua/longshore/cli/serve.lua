@@ -7,7 +7,7 @@
 -- `nginx.user` of the configuration). A folder that root makes is root's: give
 -- the server fewer rights by making the folder first, for example with
 -- `install -d -o www-data -g www-data /var/lib/longshore`. Root then takes the
--- folder itself and what is read as root (`longshore.cli.serve.apart`).
+-- folder itself and what is read as root (`longshore.cli.serve.apart`); that user's group must be nobody else's.
 --
 -- Room: cli.
 -- @module longshore.cli.serve
@@ -167,6 +167,11 @@ function _M.run(args)
   local ready, err = prepare(args)
   if not ready then return nil, err end
   local host = require "longshore.cli.serve.host"
+  local companions = ready.owner and host.companions(ready.owner) or {}
+  if companions[1] then
+    warn("longshore: %s can read the server's keys and make files in %s, as they are in its user's group; give it a "
+      .. "user with a group of its own", table.concat(companions, ", "), ready.config.data)
+  end
   local supervisor = require("longshore.cli.serve.supervisor").new(ready.found.binary, ready.servers,
     { say = warn, write = common.err, quiet = args.quiet, debug = ready.config.log.level == "debug" })
   supervisor.renew = function(same)

@@ -37,10 +37,9 @@ local function become_owner(path)
   if uid == 0 then return true end
   uv.setgid(gid)
   uv.setuid(uid)
-  local here = package.searchpath("longshore.cli.settings", package.path)
-  if here then return true end
-  return errors.fail("forbidden", ("%s is of the user number %d, who may not read longshore; install it where that user "
-    .. "can (make install)"):format(path, uid), { field = "data" })
+  if rawget(package, "searchpath")("longshore.cli.settings", package.path) then return true end
+  return errors.fail("forbidden", ("%s is of the user number %d, who may not read longshore; install it where that user"
+    .. " can (make install)"):format(path, uid), { field = "data" })
 end
 
 --- Before the database is opened: a fault for one that is not there, since SQLite would make one wherever it

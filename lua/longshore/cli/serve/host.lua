@@ -183,6 +183,30 @@ function _M.owner(uid, gid)
   if uid and uid ~= 0 then return { uid = uid, gid = gid } end
 end
 
+--- Who else is in the workers' group: they can read what root lets that group read, and make files beside its own.
+-- @tparam table owner `{uid=, gid=}`
+-- @treturn {string,...} names, at most ten
+function _M.companions(owner)
+  local names, own = {}, lookup("/etc/passwd", owner.uid)
+  local function each(path, pattern, fn)
+    local f = io.open(path, "r")
+    if not f then return end
+    for line in f:lines() do fn(line:match(pattern)) end
+    f:close()
+  end
+  local function add(name)
+    if name ~= own and name ~= "root" and #names < 10 then names[#names + 1] = name end
+  end
+  each("/etc/passwd", "^([^:]+):[^:]*:%d+:(%d+):", function(name, gid)
+    if tonumber(gid) == owner.gid then add(name) end
+  end)
+  each("/etc/group", "^[^:]+:[^:]*:(%d+):(.*)$", function(gid, members)
+    if tonumber(gid) ~= owner.gid then return end
+    for name in members:gmatch "[^,]+" do add(name) end
+  end)
+  return names
+end
+
 -- Whether a user may do what `bit` says (4: read, 1: enter) with a path itself.
 local function permits(path, uid, gid, bit)
   local stat = uv.fs_stat(path)
