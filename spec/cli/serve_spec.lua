@@ -278,6 +278,21 @@ describe("longshore serve", function()
     assert.truthy(text:find("/proc/nothing", 1, true), text)
   end)
 
+  it("opens its logs anew on SIGUSR1, as nginx does", function()
+    local log = support.tmpdir() .. "/access.log"
+    local server = serve.start { config = ("return { log = { access = %q, buffered = false, format = 'json' } }")
+      :format(log) }
+    assert.equal(200, info(server).status)
+    assert(os.rename(log, log .. ".1"))
+    server.process:kill("sigusr1")
+    assert.truthy(support.wait_until(function() return support.read_file(log) end, 20))
+    assert.truthy(support.wait_until(function()
+      assert.equal(200, info(server).status)
+      return support.read_file(log):find("newton.info", 1, true)
+    end, 20))
+    assert.equal(0, server:stop())
+  end)
+
   it("lets requests finish that take long, at a reload and at a stop", function()
     local server = serve.start()
     local function send(path, kind, body, now)

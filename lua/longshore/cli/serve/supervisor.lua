@@ -187,7 +187,17 @@ local function watch_signals(self)
   end
   local hup = uv.new_signal()
   hup:start("sighup", function() self:reload() end)
-  self.signals[#self.signals + 1] = hup
+  local usr1 = uv.new_signal()
+  usr1:start("sigusr1", function() self:tell("sigusr1") end)
+  self.signals[#self.signals + 1], self.signals[#self.signals + 2] = hup, usr1
+end
+
+--- Sends all servers a signal: SIGUSR1 has nginx open its logs anew.
+-- @tparam string signal
+function methods:tell(signal)
+  for _, server in ipairs(self.servers) do
+    if server.handle then server.handle:kill(signal) end
+  end
 end
 
 --- Starts all servers and waits until they listen.
@@ -241,9 +251,7 @@ function methods:reload()
     self.say("longshore: the configuration stays as it was: %s", tostring(err))
     return
   end
-  for _, server in ipairs(self.servers) do
-    if server.handle then server.handle:kill("sighup") end
-  end
+  self:tell("sighup")
   self.say("longshore: read the configuration again")
 end
 
