@@ -88,7 +88,7 @@ ls_code ls_file_read(int fd, void *to, size_t n, uint64_t offset, size_t *got)
   char *out = to;
 
   *got = 0;
-  if(offset > INT64_MAX - n) {
+  if(offset > (uint64_t)INT64_MAX - n) {
     errno = EOVERFLOW;
     return LS_EIO;
   }

@@ -190,17 +190,17 @@ static bool word_is(const char *value, const char *word)
 ls_code lst_answer_more(lst_answer *a, const char *p, size_t n)
 {
   const char *length = lst_answer_header(a, "content-length");
-  size_t limit = 0;
+  uint64_t limit = 0;
 
   /* Where in a chunk the bytes begin is known only of the first ones. */
   if(word_is(lst_answer_header(a, "transfer-encoding"), "chunked"))
     return a->body.size ? LS_OK : dechunk(a, p, n);
   if(length) {
     for(; is_digit(*length) && limit < LST_MAX_SALVAGED; length++)
-      limit = limit * 10 + (size_t)(*length - '0');
+      limit = limit * 10 + (uint64_t)(*length - '0');
     limit = limit > a->body.size ? limit - a->body.size : 0;
     if(n > limit)
-      n = limit;
+      n = (size_t)limit;
   }
   return add_body(a, p, n);
 }
