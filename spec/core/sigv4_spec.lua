@@ -557,6 +557,17 @@ describe("longshore.core SigV4", function()
         __index = function(_, name) return "/" .. name end,
       })
       assert.has_error(function() aws_signer():presign(request) end)
+      -- Nor could these take away what was read before.
+      local function plain(t)
+        return setmetatable(t, { __index = function() error "asked" end })
+      end
+      local signer = core.signer(plain { access_key = "a", secret_key = "b", region = "r" })
+      local url = signer:presign(plain { method = "GET", host = "h", path = "/b/k", expires = 60, time = TIME })
+      local parts = { host = "h", path = "/b/k", expires = 60, time = TIME, parts = { plain { number = 1 } } }
+      assert.equal(1, #signer:presign_parts(plain(parts)))
+      local request_line = { method = "GET", target = url:match("^https://h(.*)"), headers = { host = "h" } }
+      assert.is_true(core.sigv4_verify(plain(request_line), plain { secret_key = "b", now = TIME }))
+      assert.equal(10, core.plan(plain { size = 100, part_size = 10 }).count)
     end)
 
     it("goes on after an error as if nothing had happened", function()

@@ -730,6 +730,7 @@ describe(("transfer engine with %d thread(s)"):format(threads), function()
       assert.has_error(function()
         engine:add { url = r.endpoint .. "/x", output = setmetatable({}, { __index = make }) }
       end)
+      assert(engine:add(setmetatable({ url = r.endpoint .. "/x" }, { __index = make })))
       assert.equal(0, made)
     end)
 

@@ -29,6 +29,11 @@ const char *lsb_check_path(lua_State *L, int index);
 int lsb_fail_errno(lua_State *L, const char *what, const char *path,
                    int error);
 
+/* Pushes table[name] of the table at `index`, which is not negative. Raw: what
+ * __index made would be nobody's once it is off the stack, and it could take
+ * from the table what was read of it before. */
+void lsb_get(lua_State *L, int index, const char *name);
+
 /* Whether the value at `index` is an integer within 0..2^53, and which: exact
  * on either Lua, without raising. */
 bool lsb_to_uint(lua_State *L, int index, uint64_t *value);
@@ -43,7 +48,7 @@ uint64_t lsb_field_uint(lua_State *L, int index, const char *name,
 
 /* A string field of the table at `index`, which is not negative; `fallback`
  * where it is nil, or an error where that is NULL. The table keeps the string
- * alive, so that metatables are not asked. */
+ * alive. */
 ls_str lsb_field_str(lua_State *L, int index, const char *name,
                      const char *fallback);
 
@@ -58,8 +63,7 @@ void lsb_set_uint(lua_State *L, const char *name, uint64_t value);
 void lsb_check_keys(lua_State *L, int index, const char *const *known);
 
 /* A field of the table at `index`, not negative, that is a string without NUL
- * bytes, or nil: `fallback`. The table keeps the string alive, so that
- * metatables are not asked. */
+ * bytes, or nil: `fallback`. The table keeps the string alive. */
 const char *lsb_field_text(lua_State *L, int index, const char *name,
                            const char *fallback);
 

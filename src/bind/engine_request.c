@@ -10,7 +10,7 @@ double lsb_field_seconds(lua_State *L, int index, const char *name,
 {
   double v = fallback;
 
-  lua_getfield(L, index, name);
+  lsb_get(L, index, name);
   if(!lua_isnil(L, -1)) {
     v = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : -1;
     if(!(v >= 0 && v <= 86400 * 7.0))
@@ -43,7 +43,7 @@ static void add_header(lua_State *L, lst_request *r, lst_header *headers,
  * stay in the table, so that the pointers stay good. */
 static void read_headers(lua_State *L, lst_request *r, lst_header *headers)
 {
-  lua_getfield(L, 2, "headers");
+  lsb_get(L, 2, "headers");
   r->headers = headers;
   if(lua_isnil(L, -1))
     return;
@@ -69,7 +69,7 @@ static bool field_int64(lua_State *L, int index, const char *name,
 {
   bool there = false;
 
-  lua_getfield(L, index, name);
+  lsb_get(L, index, name);
   if(!lua_isnil(L, -1)) {
     size_t n = 0;
     const char *text = lua_type(L, -1) == LUA_TSTRING ?
@@ -116,7 +116,7 @@ static void read_body(lua_State *L, lst_request *r)
 {
   size_t n;
 
-  lua_getfield(L, 2, "body");
+  lsb_get(L, 2, "body");
   switch(lua_type(L, -1)) {
   case LUA_TNIL:
     break;
@@ -139,7 +139,7 @@ static void read_output(lua_State *L, lst_request *r)
   const uint64_t max = (uint64_t)LSB_INTEGER_MAX;
   int index;
 
-  lua_getfield(L, 2, "output");
+  lsb_get(L, 2, "output");
   index = lua_gettop(L);
   if(lua_isnil(L, -1))
     return;
@@ -159,7 +159,7 @@ static bool field_bool(lua_State *L, int index, const char *name,
 {
   bool v = fallback;
 
-  lua_getfield(L, index, name);
+  lsb_get(L, index, name);
   if(!lua_isnil(L, -1)) {
     if(!lua_isboolean(L, -1))
       luaL_argerror(L, index, lua_pushfstring(L, "%s: boolean expected",
@@ -199,12 +199,12 @@ void lsb_read_request(lua_State *L, lst_request *r, lst_header *headers)
 
   lsb_check_keys(L, 2, known);
   memset(r, 0, sizeof(*r));
-  lua_getfield(L, 2, "method");
+  lsb_get(L, 2, "method");
   if(lua_isnil(L, -1)) {
     lua_pop(L, 1);
     lua_pushliteral(L, "GET");
   }
-  lua_getfield(L, 2, "url");
+  lsb_get(L, 2, "url");
   if(lua_type(L, -2) != LUA_TSTRING)
     luaL_argerror(L, 2, "method: string expected");
   if(lua_type(L, -1) != LUA_TSTRING)

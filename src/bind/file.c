@@ -92,7 +92,7 @@ static unsigned flag(lua_State *L, const char *name, unsigned value)
 {
   unsigned result;
 
-  lua_getfield(L, 2, name);
+  lsb_get(L, 2, name);
   result = lua_toboolean(L, -1) ? value : 0;
   lua_pop(L, 1);
   return result;

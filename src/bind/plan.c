@@ -28,7 +28,7 @@ static int l_plan(lua_State *L)
   limits.max_part = lsb_field_uint(L, 1, "max_part", 1, most, most);
   limits.max_parts = lsb_field_uint(L, 1, "max_parts", 1, INT32_MAX, 10000);
   limits.max_object = lsb_field_uint(L, 1, "max_object", 0, most, most);
-  lua_getfield(L, 1, "equal");
+  lsb_get(L, 1, "equal");
   limits.equal_parts = lua_toboolean(L, -1);
   switch(ls_plan_make(&plan, &limits, size, preferred)) {
   case LS_OK:

@@ -51,7 +51,7 @@ static batch read_batch(lua_State *L)
     luaL_error(L, "not enough memory");
   b.run = s->run;
   lua_settop(L, 2);
-  lua_getfield(L, 2, "parts");
+  lsb_get(L, 2, "parts");
   if(!lua_isnil(L, 3)) {
     luaL_argcheck(L, lua_istable(L, 3), 2, "parts: a list expected");
     b.list = 3;
@@ -182,7 +182,7 @@ static int l_presign_parts_json(lua_State *L)
 
   to.shape = lsb_field_str(L, 2, "shape", "");
   to.part_size = lsb_field_uint(L, 2, "part_size", 0, most, 0);
-  lua_getfield(L, 2, "pieces");
+  lsb_get(L, 2, "pieces");
   to.piece = lua_toboolean(L, -1) ? LSB_PIECE : 0;
   to.json = lsb_new_buf(L, (size_t)1 << 31);
   if(to.piece)
@@ -216,7 +216,7 @@ static int l_parts(lua_State *L)
   if(ls_run_new(run))
     return luaL_error(L, "not enough memory");
   b.run = *run;
-  lua_getfield(L, 2, "lengths");
+  lsb_get(L, 2, "lengths");
   lengths = lua_toboolean(L, -1);
   lua_pop(L, 1);
   code = prepare(L, &b, lengths);

@@ -149,11 +149,11 @@ static int l_sandbox(lua_State *L)
                                        (uint64_t)1 << 40, 16 * 1024 * 1024);
   box->instructions = (int64_t)lsb_field_uint(L, 1, "instructions", 1000,
                                               (uint64_t)1 << 50, 10000000);
-  lua_getfield(L, 1, "seconds");
+  lsb_get(L, 1, "seconds");
   box->seconds = lua_isnil(L, -1) ? 1 : luaL_checknumber(L, -1);
   lua_pop(L, 1);
   luaL_argcheck(L, box->seconds > 0, 1, "seconds: more than 0 expected");
-  lua_getfield(L, 1, "array");
+  lsb_get(L, 1, "array");
   if(lua_istable(L, -1))
     lua_setfield(L, LUA_REGISTRYINDEX, LSB_ARRAY_MARK);
   else

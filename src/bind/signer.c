@@ -44,7 +44,7 @@ uint64_t lsb_field_time(lua_State *L)
 {
   lua_Number n;
 
-  lua_getfield(L, 2, "time");
+  lsb_get(L, 2, "time");
   if(lua_isnil(L, -1)) {
     lua_pop(L, 1);
     return (uint64_t)time(NULL);
@@ -94,7 +94,7 @@ static void add_pairs(lua_State *L, ls_signer *s, const char *field,
   ls_str name;
   int i, n;
 
-  lua_getfield(L, 2, field);
+  lsb_get(L, 2, field);
   if(lua_isnil(L, -1)) {
     lua_pop(L, 1);
     return;

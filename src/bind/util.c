@@ -60,6 +60,12 @@ int lsb_fail_errno(lua_State *L, const char *what, const char *path,
   return results;
 }
 
+void lsb_get(lua_State *L, int index, const char *name)
+{
+  lua_pushstring(L, name);
+  lua_rawget(L, index);
+}
+
 bool lsb_to_uint(lua_State *L, int index, uint64_t *value)
 {
   lua_Number n;
@@ -112,7 +118,7 @@ uint64_t lsb_field_uint(lua_State *L, int index, const char *name,
 {
   uint64_t value = fallback;
 
-  lua_getfield(L, index, name);
+  lsb_get(L, index, name);
   if(!lua_isnil(L, -1))
     value = read_uint(L, -1, name, min, max, index);
   lua_pop(L, 1);
@@ -124,10 +130,8 @@ ls_str lsb_field_str(lua_State *L, int index, const char *name,
 {
   ls_str s = { fallback, fallback ? strlen(fallback) : 0 };
 
-  /* Raw: what __index made would be nobody's once it is off the stack. */
   luaL_checktype(L, index, LUA_TTABLE);
-  lua_pushstring(L, name);
-  lua_rawget(L, index);
+  lsb_get(L, index, name);
   if(lua_type(L, -1) == LUA_TSTRING)
     s.p = lua_tolstring(L, -1, &s.n);
   else if(!lua_isnil(L, -1) || !fallback)
@@ -168,9 +172,7 @@ const char *lsb_field_text(lua_State *L, int index, const char *name,
   const char *text = fallback;
   size_t n;
 
-  /* Raw, as in lsb_field_str. */
-  lua_pushstring(L, name);
-  lua_rawget(L, index);
+  lsb_get(L, index, name);
   if(!lua_isnil(L, -1)) {
     if(lua_type(L, -1) != LUA_TSTRING)
       luaL_error(L, "%s: string expected, got %s", name,

@@ -73,7 +73,7 @@ static ls_verifier *read_request(lua_State *L)
   luaL_checktype(L, 1, LUA_TTABLE);
   ls_verifier_begin(v, lsb_field_str(L, 1, "method", NULL),
                     lsb_field_str(L, 1, "target", NULL));
-  lua_getfield(L, 1, "headers");
+  lsb_get(L, 1, "headers");
   if(!lua_istable(L, -1))
     luaL_argerror(L, 1, "headers: table expected");
   lua_pushnil(L);
@@ -144,7 +144,7 @@ static uint64_t field_now(lua_State *L)
 {
   lua_Number n = -1;
 
-  lua_getfield(L, 2, "now");
+  lsb_get(L, 2, "now");
   if(lua_isnil(L, -1)) {
     lua_pop(L, 1);
     return (uint64_t)time(NULL);
@@ -183,7 +183,7 @@ static int l_verify(lua_State *L)
   expected.service = optional(L, "service", "s3");
   expected.skew = lsb_field_uint(L, 2, "skew", 0, LS_DATE_MAX, 900);
   expected.now = field_now(L);
-  lua_getfield(L, 2, "allow_unsigned");
+  lsb_get(L, 2, "allow_unsigned");
   expected.allow_unsigned = lua_toboolean(L, -1);
   lua_pop(L, 1);
   v = read_request(L);

@@ -11,7 +11,8 @@
 -- between; how often that is, and how long it waits there altogether (the last answer
 -- may be late by the timeout that `host.fetch` has of its own). The
 -- clock is looked at every 64 instructions, so one that copies megabytes each
--- time may be late by a fraction of a second.
+-- time may be late by a fraction of a second. On LuaJIT memory is looked at after each instruction: a single one
+-- may take four times as much before its hook is stopped.
 --
 -- Room: policy. Reads its own two files (through `package.searchpath`) when the
 -- first sandbox is made.
