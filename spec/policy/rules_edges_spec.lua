@@ -2,6 +2,7 @@
 -- only fail later, named when the policy loads.
 local chain = require "longshore.policy.chain"
 local rules = require "longshore.policy.rules"
+local support = require "spec.support"
 local worlds = require "spec.support.broker"
 
 describe("policy: a rule at its edges", function()
@@ -101,6 +102,22 @@ describe("policy: a rule at its edges", function()
     assert.equal(315360000, decision.upload_seconds)
     assert.equal(604800, assert(ask(rules.expiry { url = 1e9 }, "before_sign", {})).url_seconds)
     assert.equal(1, assert(ask(rules.expiry { upload = 0.4 }, START, {})).upload_seconds)
+  end)
+
+  it("rate: two of them count apart, unless they have one name", function()
+    local function started(names)
+      local w = worlds.new { rules = { rules.chain { rules.rate { limit = 5, seconds = 60, name = names },
+        rules.rate { limit = 20, seconds = 3600, name = names } } } }
+      local count = 0
+      for i = 1, 40 do
+        if i % 10 == 1 then w.clock.advance(61) end
+        if w:initiate("x", { filename = "f" .. i }) then count = count + 1 end
+      end
+      support.cleanup()
+      return count
+    end
+    assert.equal(20, started())
+    assert.is_true(started "one" < 20)
   end)
 
   it("metadata: texts have a least length, too", function()

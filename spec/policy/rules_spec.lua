@@ -84,7 +84,7 @@ describe("policy: rules", function()
     for by, key in pairs { user = "user\ndefault\nacme\nann", organization = "organization\ndefault\nacme",
       address = "address\n10.1.2.3", all = "all\n" } do
       allowed(rules.rate { limit = 3, seconds = 9, by = by }, START, nil, { take = take })
-      assert.same({ name = START, key = key, limit = 3, seconds = 9 }, taken)
+      assert.same({ name = START .. " 3 9", key = key, limit = 3, seconds = 9 }, taken)
     end
     local err = refused("rate_limited", rules.rate { limit = 3 }, START, nil, { take = function() return 4.2 end })
     assert.equal(4.2, err.retry_after)

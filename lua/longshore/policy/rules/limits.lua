@@ -106,7 +106,7 @@ local WHO = {
 
 --- How often something may be done; counted in the store, for all brokers together.
 -- @tparam table options `limit` times in `seconds` (60), `by` user (default), organization, address or all,
--- `hook` (default before_initiate), `name` (rules of one name share their count)
+-- `hook` (default before_initiate), `name` (rules of one name share their count: give them one limit)
 function _M.rate(options)
   util.options("rate", options, { limit = "positive", seconds = "positive", by = WHO, hook = "string",
     name = "string" })
@@ -115,11 +115,13 @@ function _M.rate(options)
   if not limit or limit < 1 then error("rules.rate: limit: 1 or more expected", 2) end
   if seconds > 31536000 then error("rules.rate: seconds: at most a year expected", 2) end
   if hook:sub(1, 7) ~= "before_" then error("rules.rate: hook: a before_ hook expected", 2) end
+  -- So many a minute and so many an hour are two counts.
+  local name = options.name or ("%s %.14g %.14g"):format(hook, limit, seconds)
   return {
     about = ("at most %.0f times in %.0f s by %s (%s)"):format(limit, seconds, by, hook),
     [hook] = function(context, host)
       if not context.actor then return true end
-      local wait, err = host.take { name = options.name or hook, key = by .. "\n" .. WHO[by](context.actor),
+      local wait, err = host.take { name = name, key = by .. "\n" .. WHO[by](context.actor),
         limit = limit, seconds = seconds }
       if wait == nil then error(err and err.message or "the count failed", 0) end
       if wait > 0 then
