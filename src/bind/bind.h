@@ -46,6 +46,11 @@ uint64_t lsb_check_uint(lua_State *L, int index, uint64_t min, uint64_t max);
 uint64_t lsb_field_uint(lua_State *L, int index, const char *name,
                         uint64_t min, uint64_t max, uint64_t fallback);
 
+/* The same for a value on top of the stack, which is popped; `arg` is the
+ * argument that is to blame. */
+uint64_t lsb_pop_uint(lua_State *L, int arg, const char *name, uint64_t min,
+                      uint64_t max, uint64_t fallback);
+
 /* A string field of the table at `index`, which is not negative; `fallback`
  * where it is nil, or an error where that is NULL. The table keeps the string
  * alive. */

@@ -23,7 +23,6 @@
 #endif
 
 #define lua_rawlen(L, i) lua_objlen((L), (i))
-#define lua_isinteger(L, i) ((void)(L), (void)(i), 0)
 
 static inline void lsb_setfuncs(lua_State *L, const luaL_Reg *funcs)
 {

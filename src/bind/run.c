@@ -19,7 +19,8 @@ typedef struct batch {
   ls_target target;
   uint64_t time;
   uint64_t expires;
-  int list;           /* stack index of the list; 0: a range */
+  int list;           /* stack index of the list, which its two keys follow;
+                       * 0: a range */
   uint64_t first;
   size_t count;
   bool has_length;
@@ -56,6 +57,8 @@ static batch read_batch(lua_State *L)
     luaL_argcheck(L, lua_istable(L, 3), 2, "parts: a list expected");
     b.list = 3;
     b.count = lua_rawlen(L, 3);
+    lua_pushliteral(L, "number");
+    lua_pushliteral(L, "length");
     luaL_argcheck(L, b.count <= PARTS_MAX, 2, "parts: at most 1000000");
     return b;
   }
@@ -84,10 +87,14 @@ static bool get_part(lua_State *L, const batch *b, size_t i, ls_part *part)
   if(!lua_istable(L, -1))
     luaL_error(L, "parts: a list of {number=, length=} expected");
   top = lua_gettop(L);
-  part->number = lsb_field_uint(L, top, "number", 1, INT32_MAX, 0);
+  lua_pushvalue(L, b->list + 1);
+  lua_rawget(L, top);
+  part->number = lsb_pop_uint(L, 2, "number", 1, INT32_MAX, 0);
   if(!part->number)
     luaL_error(L, "parts: a part without number");
-  part->length = lsb_field_uint(L, top, "length", 0, most, UINT64_MAX);
+  lua_pushvalue(L, b->list + 2);
+  lua_rawget(L, top);
+  part->length = lsb_pop_uint(L, 2, "length", 0, most, UINT64_MAX);
   lua_pop(L, 1);
   return part->length != UINT64_MAX;
 }

@@ -68,23 +68,24 @@ void lsb_get(lua_State *L, int index, const char *name)
 
 bool lsb_to_uint(lua_State *L, int index, uint64_t *value)
 {
-  lua_Number n;
+#if LUA_VERSION_NUM >= 503
+  /* Not by way of a double: an integer above 2^53 would be another one. */
+  int exact;
+  lua_Integer n = lua_tointegerx(L, index, &exact);
 
-  if(lua_type(L, index) != LUA_TNUMBER)
-    return false;
-  /* An integer above 2^53 would be another one as a double. */
-  if(lua_isinteger(L, index)) {
-    lua_Integer i = lua_tointeger(L, index);
+  *value = (uint64_t)n;
+  return exact && n >= 0 && n <= LSB_INTEGER_MAX &&
+         lua_type(L, index) == LUA_TNUMBER;
+#else
+  lua_Number n = lua_tonumber(L, index);
 
-    *value = (uint64_t)i;
-    return i >= 0 && i <= LSB_INTEGER_MAX;
-  }
-  n = lua_tonumber(L, index);
   /* The first comparison also refuses NaN. */
-  if(!(n >= 0 && n <= (lua_Number)LSB_INTEGER_MAX))
+  if(!(n >= 0 && n <= (lua_Number)LSB_INTEGER_MAX) ||
+     lua_type(L, index) != LUA_TNUMBER)
     return false;
   *value = (uint64_t)n;
   return (lua_Number)*value == n;
+#endif
 }
 
 static uint64_t read_uint(lua_State *L, int index, const char *name,
@@ -93,14 +94,14 @@ static uint64_t read_uint(lua_State *L, int index, const char *name,
   uint64_t value = 0;
   const char *why;
 
-  if(lua_type(L, index) != LUA_TNUMBER) {
-    why = lua_pushfstring(L, "%s: integer expected, got %s", name,
-                          luaL_typename(L, index));
-    luaL_argerror(L, arg, why);
-  }
   if(!lsb_to_uint(L, index, &value) || value < min || value > max) {
     char range[64];
 
+    if(lua_type(L, index) != LUA_TNUMBER) {
+      why = lua_pushfstring(L, "%s: integer expected, got %s", name,
+                            luaL_typename(L, index));
+      luaL_argerror(L, arg, why);
+    }
     snprintf(range, sizeof(range), "%" PRIu64 " to %" PRIu64, min, max);
     why = lua_pushfstring(L, "%s: an integer from %s expected", name, range);
     luaL_argerror(L, arg, why);
@@ -113,16 +114,22 @@ uint64_t lsb_check_uint(lua_State *L, int index, uint64_t min, uint64_t max)
   return read_uint(L, index, "number", min, max, index);
 }
 
-uint64_t lsb_field_uint(lua_State *L, int index, const char *name,
-                        uint64_t min, uint64_t max, uint64_t fallback)
+uint64_t lsb_pop_uint(lua_State *L, int arg, const char *name, uint64_t min,
+                      uint64_t max, uint64_t fallback)
 {
   uint64_t value = fallback;
 
-  lsb_get(L, index, name);
   if(!lua_isnil(L, -1))
-    value = read_uint(L, -1, name, min, max, index);
+    value = read_uint(L, -1, name, min, max, arg);
   lua_pop(L, 1);
   return value;
+}
+
+uint64_t lsb_field_uint(lua_State *L, int index, const char *name,
+                        uint64_t min, uint64_t max, uint64_t fallback)
+{
+  lsb_get(L, index, name);
+  return lsb_pop_uint(L, index, name, min, max, fallback);
 }
 
 ls_str lsb_field_str(lua_State *L, int index, const char *name,
