@@ -48,6 +48,9 @@ and what else the hook sees; `host` says what the broker would answer (take,
 find, head, url, fetch). `refuse` names a code (true: any), `message` a part of
 the message, `field` and `status` what else the refusal says.
 
+nginx runs policies on LuaJIT, whatever this command runs on: no //, & or
+<const> of Lua 5.4.
+
 Exit codes: 0 good, 1 the policy does not load or a case fails, 2 wrong usage.
 
 Examples:

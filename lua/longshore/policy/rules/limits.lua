@@ -54,9 +54,10 @@ local LIMITS = { bytes = "whole", files = "whole", running = "whole" }
 
 --- Quotas of a user and of an organization: finished and running files count, in
 -- the transaction that starts an upload, so parallel requests cannot overrun them.
--- Files of all services count together. What is aborted, expired or deleted counts no longer. An upload that does not
--- say its size (cognite's never do) begins while there is any room, and its bytes are counted when they are there:
--- too many are removed. `rules.size { announced = true }` refuses such uploads.
+-- Files of all services count together; one that replaces another counts beside it until it is there. What is
+-- aborted, expired or deleted counts no longer. An upload that does not say its size (cognite's never do) begins
+-- while there is any room, and its bytes are counted when they are there: too many are removed.
+-- `rules.size { announced = true }` refuses such uploads.
 -- @tparam table options `user` and `organization`, each with `bytes`, `files`, `running`
 function _M.quota(options)
   util.options("quota", options, { user = "table", organization = "table" }, "user or organization")
