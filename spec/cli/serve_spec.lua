@@ -396,6 +396,13 @@ describe("longshore serve", function()
     assert.equal(200, put_file(server, "a", "content").status)
     local _, users = support.run("ps -o user= -p " .. table.concat(server:nginx_pids("broker"), ","))
     assert.truthy(users:find("nobody"), users)
+    -- What is there is that user's.
+    support.write_file(server.config, "return { nginx = { user = 'daemon' } }")
+    server.process:kill("sighup")
+    assert.truthy(support.wait_until(function()
+      return support.read_file(server.log):find("stays as it was: [^\n]*nginx.user: cannot be changed by a reload")
+    end, 30))
+    assert.equal(200, put_file(server, "b", "content").status)
     assert.equal(0, server:stop())
     assert.equal("", others_below(dir .. "/data"))
     -- It is remembered.

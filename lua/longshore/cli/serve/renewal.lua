@@ -81,6 +81,9 @@ function _M.write(load, access_log, args)
   if not found then return nil, err end
   local user, uid, gid = host.user(config)
   if not user and uid then return nil, uid end
+  if user and uid ~= host.whose(config.data) then
+    return errors.fail("invalid", "nginx.user: cannot be changed by a reload", { field = "nginx.user" })
+  end
   local ok
   ok, err = require("longshore.service").check(config)
   if not ok then return nil, err end
