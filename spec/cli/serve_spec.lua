@@ -463,6 +463,23 @@ describe("longshore serve", function()
     assert.equal("root\n", owner)
   end)
 
+  as_root("names a folder above the data in which its user could put other data for root to read", function()
+    local apart = require "longshore.cli.serve.apart"
+    local dir = support.tmpdir()
+    local function doubt(mode, owner)
+      support.run(("mkdir -p %s/above/data && chmod 755 %s && chmod %s %s/above && chown %s %s/above"):format(dir, dir,
+        mode, dir, owner, dir))
+      return table.concat(apart.doubts(dir .. "/above/data", { uid = 65534, gid = 65533 }), " ")
+    end
+    for _, loose in ipairs { { "700", "nobody:root" }, { "777", "root:root" }, { "2775", "root:65533" } } do
+      local words = doubt(loose[1], loose[2])
+      assert.truthy(words:find("in " .. dir .. "/above its user can put another folder", 1, true), words)
+    end
+    for _, fast in ipairs { { "755", "root:root" }, { "1777", "root:root" }, { "775", "root:root" } } do
+      assert.equal("", doubt(fast[1], fast[2]))
+    end
+  end)
+
   as_root("says which folder keeps its user from reading longshore itself", function()
     local dir = support.tmpdir()
     support.run(("chmod 755 %s && mkdir %s/private && install -d -o nobody -g nogroup %s/data && cd %s && "
@@ -477,6 +494,7 @@ describe("longshore serve", function()
     local dir = support.tmpdir()
     support.run("chmod 755 " .. dir .. " && install -d -o nobody -g nogroup " .. dir .. "/data")
     local server = serve.start { data = dir .. "/data", tree = support.public_tree() }
+    assert.is_nil(support.read_file(server.log):find("another folder in the place", 1, true))
     assert.equal(200, put_file(server, "a", "content").status)
     local _, users = support.run("ps -o user= -p " .. table.concat(server:nginx_pids(), ","))
     assert.truthy(users:find("nobody"), users)

@@ -167,10 +167,10 @@ function _M.run(args)
   local ready, err = prepare(args)
   if not ready then return nil, err end
   local host = require "longshore.cli.serve.host"
-  local companions = ready.owner and host.companions(ready.owner) or {}
-  if companions[1] then
-    warn("longshore: %s can read the server's keys and make files in %s, as they are in its user's group; give it a "
-      .. "user with a group of its own", table.concat(companions, ", "), ready.config.data)
+  if ready.owner then
+    for _, doubt in ipairs(require("longshore.cli.serve.apart").doubts(ready.config.data, ready.owner)) do
+      warn("longshore: %s", doubt)
+    end
   end
   local supervisor = require("longshore.cli.serve.supervisor").new(ready.found.binary, ready.servers,
     { say = warn, write = common.err, quiet = args.quiet, debug = ready.config.log.level == "debug" })

@@ -20,7 +20,7 @@ local uv = require "luv"
 
 local _M = {}
 
-local STICKY = tonumber("1770", 8)
+local STICKY, STICKY_BIT, GROUP_WRITES = tonumber("1770", 8), tonumber("1000", 8), tonumber("20", 8)
 -- Who may go through it to what is theirs.
 local PASS = tonumber("710", 8)
 
@@ -88,6 +88,38 @@ function _M.check_mine(data)
   if me == 0 or not stat or stat.uid == me then return true end
   return refuse(("%s/run is another user's, who started longshore serve before (root takes what it reads); "
     .. "chown -R %s is what it needs to be yours"):format(data, data))
+end
+
+-- The folder above another that the workers' user can rename the other in, or nil.
+local function loose_above(path, owner)
+  repeat
+    path = path:match("^(/.*)/[^/]+$") or "/"
+    local stat = uv.fs_stat(path)
+    local mode = stat and stat.mode % 4096 or 0
+    local function has(bit) return math.floor(mode / bit) % 2 == 1 end
+    if stat and (stat.uid == owner.uid
+      or not has(STICKY_BIT) and (has(2) or stat.gid == owner.gid and has(GROUP_WRITES))) then
+      return path
+    end
+  until path == "/"
+end
+
+--- What keeps others from being kept out, for the administrator to change.
+-- @tparam string data a folder that was taken
+-- @tparam table owner
+-- @treturn {string,...}
+function _M.doubts(data, owner)
+  local list, companions = {}, host.companions(owner)
+  if companions[1] then
+    list[1] = ("%s can read the server's keys and make files in %s, as they are in its user's group; give it a user "
+      .. "with a group of its own"):format(table.concat(companions, ", "), data)
+  end
+  local above = loose_above(uv.fs_realpath(data) or data, owner)
+  if above then
+    list[#list + 1] = ("in %s its user can put another folder in the place of %s, which root reads; keep the data in a "
+      .. "folder where only root writes"):format(above, data)
+  end
+  return list
 end
 
 --- Notes who the workers are: the folder's owner, which said so, is root from now on.
