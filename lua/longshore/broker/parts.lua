@@ -97,7 +97,7 @@ local function write(list, shape)
   local words, soonest = {}, nil
   for i, part in ipairs(list) do
     local values = { n = ("%.0f"):format(part.number), o = ("%.0f"):format(part.offset),
-      l = ("%.0f"):format(part.length or 0), u = part.url, ["%"] = "%" }
+      l = part.length and ("%.0f"):format(part.length) or "null", u = part.url, ["%"] = "%" }
     words[i] = shape(part.expires_at):gsub("%%(.)", values)
     soonest = math.min(soonest or part.expires_at, part.expires_at)
   end
