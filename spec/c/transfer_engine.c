@@ -2,19 +2,19 @@
  * several threads, cancelled, closed in the middle, repeated. Run under ASan
  * and UBSan, and under TSan (make tsan). */
 #include "check.h"
+#include "server.h"
 #include "core/crc32c.h"
 #include "transfer/transfer.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 /* --- the server: reads requests with a Content-Length, answers 200 --- */
 
-static int listener;
+static server target;
 static unsigned short port;
 static _Atomic unsigned long long received;
 static _Atomic unsigned requests;
@@ -73,42 +73,6 @@ static void *serve(void *arg)
   free(buffer);
   close(fd);
   return NULL;
-}
-
-static void *listen_on(void *arg)
-{
-  (void)arg;
-  for(;;) {
-    int *fd = malloc(sizeof(*fd));
-    pthread_t thread;
-
-    *fd = accept(listener, NULL, NULL);
-    if(*fd < 0) {
-      free(fd);
-      return NULL;
-    }
-    pthread_create(&thread, NULL, serve, fd);
-    pthread_detach(thread);
-  }
-}
-
-static void start_server(void)
-{
-  struct sockaddr_in a;
-  socklen_t n = sizeof(a);
-  pthread_t thread;
-
-  memset(&a, 0, sizeof(a));
-  a.sin_family = AF_INET;
-  a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  listener = socket(AF_INET, SOCK_STREAM, 0);
-  if(bind(listener, (struct sockaddr *)&a, sizeof(a)) ||
-     listen(listener, 128) ||
-     getsockname(listener, (struct sockaddr *)&a, &n))
-    exit(2);
-  port = ntohs(a.sin_port);
-  pthread_create(&thread, NULL, listen_on, NULL);
-  pthread_detach(thread);
 }
 
 /* --- the tests --- */
@@ -297,7 +261,7 @@ int main(void)
   if(fd < 0 || write(fd, data, sizeof(data)) != (ssize_t)sizeof(data))
     return 2;
   close(fd);
-  start_server();
+  port = server_start(&target, serve, 0);
   refused();
   for(i = 0; i < 3; i++) {
     many(threads[i]);

@@ -2,13 +2,13 @@
  * connections to two servers from one local port, a request that libcurl
  * repeats, a cap that holds both ways at once. */
 #include "check.h"
+#include "server.h"
 #include "transfer/transfer.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,17 +17,6 @@
 
 static unsigned short local_port;
 static _Atomic unsigned bound;
-
-static struct sockaddr_in loopback(unsigned short port)
-{
-  struct sockaddr_in a;
-
-  memset(&a, 0, sizeof(a));
-  a.sin_family = AF_INET;
-  a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  a.sin_port = htons(port);
-  return a;
-}
 
 __attribute__((visibility("default")))
 int connect(int fd, __CONST_SOCKADDR_ARG to, socklen_t n)
@@ -117,49 +106,6 @@ static void *serve(void *arg)
   return NULL;
 }
 
-static void *listen_on(void *arg)
-{
-  for(;;) {
-    int *fd = malloc(sizeof(*fd));
-    pthread_t thread;
-
-    *fd = accept(*(int *)arg, NULL, NULL);
-    if(*fd < 0) {
-      free(fd);
-      return NULL;
-    }
-    pthread_create(&thread, NULL, serve, fd);
-    pthread_detach(thread);
-  }
-}
-
-static unsigned short port_of(int fd)
-{
-  struct sockaddr_in a = loopback(0);
-  socklen_t n = sizeof(a);
-
-  if(bind(fd, (struct sockaddr *)&a, sizeof(a)) ||
-     getsockname(fd, (struct sockaddr *)&a, &n))
-    exit(2);
-  return ntohs(a.sin_port);
-}
-
-static unsigned short start_server(int *listener)
-{
-  unsigned short port;
-  pthread_t thread;
-  int small = 8192;
-
-  *listener = socket(AF_INET, SOCK_STREAM, 0);
-  port = port_of(*listener);
-  if(setsockopt(*listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)) ||
-     listen(*listener, 128))
-    exit(2);
-  pthread_create(&thread, NULL, listen_on, listener);
-  pthread_detach(thread);
-  return port;
-}
-
 /* --- the tests --- */
 
 static char data[2 << 20];
@@ -225,7 +171,7 @@ static void one_local_port(unsigned short near, unsigned short far)
   uint64_t id;
   int i;
 
-  local_port = port_of(fd);
+  local_port = bind_free(fd);
   close(fd);
   add(e, near, "/", 0, NULL);
   event = finish(e);
@@ -286,9 +232,9 @@ static void both_ways(unsigned short port)
 
 int main(void)
 {
-  static int listeners[2];
-  unsigned short near = start_server(&listeners[0]);
-  unsigned short far = start_server(&listeners[1]);
+  static server servers[2];
+  unsigned short near = server_start(&servers[0], serve, 8192);
+  unsigned short far = server_start(&servers[1], serve, 8192);
 
   memset(data, 'x', sizeof(data));
   one_local_port(near, far);
