@@ -81,7 +81,7 @@ describe("the event loop of the broker's nginx", function()
       seen[i] = ("broker %d times, p99.9 %.1f ms, max %.1f; trivial %.1f, max %.1f"):format(own.count, own.p999,
         own.max, base.p999, base.max)
       worst = math.max(worst, base.p999)
-      if own.count > 50 and own.max < 400 and own.p999 <= math.max(2 * worst, 8) then
+      if own.count > 50 and own.max < 100 and own.p999 <= math.max(2 * worst, 8) then
         return tonumber(own.out:match("Requests/sec:%s*(%S+)"))
       end
     end
